@@ -1,0 +1,114 @@
+/* app.h: what the files of the application share. No descriptor, no epoll, no mutex, no SQL: only steps. */
+#ifndef FORNO_APP_H
+#define FORNO_APP_H
+
+#include "../db.h"
+#include "../server.h"
+
+#include <cjson/cJSON.h>
+
+extern const struct options *app_options;
+
+/* ---- routes.c ------------------------------------------------------------------------------------------------------------------ */
+
+/* The {id} of the route. The router has seen to it that these are digits; what is beyond all ids is INT64_MAX. */
+int64_t param_id(const struct req *r);
+
+/* A whole number from the query string; `fallback` when it is not there. False: it has been refused, 400. */
+bool query_number(struct req *r, const char *name, int64_t fallback, int64_t min, int64_t max, int64_t *out);
+
+/* The value of a query parameter, still encoded; absent when it is not there. */
+struct slice query_param(const struct req *r, const char *name);
+
+/* Prefer: wait=N (RFC 7240 4.3), in seconds, at most PREFER_WAIT_MAX. -1: no such preference. */
+#define PREFER_WAIT_MAX 60
+int64_t prefer_wait(const struct req *r);
+
+/* Does the client know this version already (If-None-Match, RFC 9110 13.1.2)? `etag` with its quotes. */
+bool etag_matches(const struct req *r, const char *etag);
+
+/* Does the client like text/html better than text/plain? */
+bool prefers_html(const struct req *r);
+
+/* The hash of the bearer token. Only for routes that want one: the router has looked. */
+struct db_token bearer_token(const struct req *r);
+
+/* Idempotency-Key, with a fingerprint of the request. False: it has been refused. */
+bool idempotency_key(struct req *r, bool required, struct db_key *key);
+
+/* ---- problems.c: errors, RFC 9457 ------------------------------------------------------------------------------------------------ */
+
+enum problem {
+    PROBLEM_MALFORMED_REQUEST, PROBLEM_BAD_JSON, PROBLEM_BAD_PARAMETER, PROBLEM_KEY_REQUIRED, PROBLEM_BAD_KEY,
+    PROBLEM_UNAUTHORIZED, PROBLEM_INVALID_TOKEN, PROBLEM_FORBIDDEN, PROBLEM_NOT_FOUND, PROBLEM_NO_RECEIVER,
+    PROBLEM_METHOD_NOT_ALLOWED, PROBLEM_TIMEOUT, PROBLEM_INSUFFICIENT_FUNDS, PROBLEM_ALREADY_READY, PROBLEM_ALREADY_CANCELLED,
+    PROBLEM_BODY_TOO_LARGE, PROBLEM_TARGET_TOO_LONG, PROBLEM_MEDIA_TYPE, PROBLEM_EXPECTATION, PROBLEM_INVALID_BODY,
+    PROBLEM_KEY_REUSED, PROBLEM_TO_ONESELF, PROBLEM_TOO_MUCH, PROBLEM_HEAD_TOO_LARGE, PROBLEM_INTERNAL,
+    PROBLEM_UNKNOWN_METHOD, PROBLEM_OVERLOADED, PROBLEM_NO_MEMORY, PROBLEM_DATABASE_LOCKED, PROBLEM_DATABASE_MISSING,
+    PROBLEM_DATABASE_BROKEN, PROBLEM_DRAINING, PROBLEM_HTTP_VERSION, PROBLEM_DISK_FULL,
+    PROBLEMS
+};
+
+/* Answer with a problem. `detail` says what is wrong this time; NULL: nothing to add to the general explanation. */
+void respond_problem(struct req *r, enum problem p, const char *detail, ...) __attribute__((format(printf, 3, 4)));
+
+/* The same for a request that claims to be somebody's: a wrong token is told first, so that strangers learn nothing. */
+void refuse(struct req *r, enum problem p, const char *detail, ...) __attribute__((format(printf, 3, 4)));
+
+/* What the database said, when it was not DB_OK. */
+void respond_db_problem(struct req *r, enum db_rc rc);
+
+/* What the parser said. */
+void respond_parse_problem(struct req *r);
+
+void get_problems(struct req *r);
+void get_problem(struct req *r);
+
+/* ---- json.c ------------------------------------------------------------------------------------------------------------------------ */
+
+void json_start(void);
+
+/* One member that a request body may have. */
+struct json_member {
+    const char *name;
+    bool required;
+    int64_t *number;                    /* a whole number goes here … */
+    char *text;                         /* … or a string here: */
+    size_t text_size;
+    int64_t min, max;                   /* of the number, or of the string's length in characters */
+};
+
+/* Read the body as one JSON object with these members and no others. False: it has been refused. */
+bool json_read(struct req *r, const struct json_member *members, size_t n);
+
+/* Answer with this JSON and a newline. Takes it. */
+void respond_json(struct req *r, int status, cJSON *json);
+
+/* An instant as RFC 3339, UTC, milliseconds. */
+#define INSTANT_SIZE 32
+const char *instant(char text[INSTANT_SIZE], int64_t ms);
+
+/* A page of a list: adds "next" to `json`, and a Link field to the answer. `before` is the last id shown. */
+void json_next(struct req *r, cJSON *json, const char *path, const char *query, int64_t limit, bool more, int64_t before);
+
+/* ---- handlers ---------------------------------------------------------------------------------------------------------------------- */
+
+void post_account(struct req *r);
+void get_account(struct req *r);
+void get_entries(struct req *r);
+void post_transfer(struct req *r);
+
+void orders_start(void);
+void get_menu(struct req *r);
+void post_order(struct req *r);
+void get_order(struct req *r);
+void get_orders(struct req *r);
+void delete_order(struct req *r);
+void get_order_events(struct req *r);
+
+void get_front(struct req *r);
+void get_healthz(struct req *r);
+void get_readyz(struct req *r);
+void get_metrics(struct req *r);
+
+#endif

@@ -1,0 +1,182 @@
+/* bank.c: accounts, their ledgers, transfers. I see my balance, never my colleague's, and I cannot change it uncontrolledly. */
+#include "app.h"
+
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- POST /accounts ----------------------------------------------------------------------------------------------------------------- */
+
+struct opening {
+    struct db_account account;
+    char token[sodium_base64_ENCODED_LEN(32, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
+};
+
+static void account_opened(struct req *r);
+
+void post_account(struct req *r)
+{
+    struct opening *o = req_alloc(r, sizeof *o);
+    unsigned char random[32];
+
+    if (!o) return;
+    const struct json_member members[] = {
+        {.name = "name", .required = true, .text = o->account.name, .text_size = sizeof o->account.name, .min = 1, .max = 80},
+    };
+    if (!json_read(r, members, 1)) return;
+    randombytes_buf(random, sizeof random);
+    sodium_bin2base64(o->token, sizeof o->token, random, sizeof random, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    /* The token is shown once; what is kept is its hash. It has 256 bits of chance, so it needs no salt and no slow hash. */
+    crypto_generichash(o->account.token.hash, sizeof o->account.token.hash, (const unsigned char *)o->token, strlen(o->token), NULL, 0);
+    o->account.balance_cents = app_options->opening_credit_cents;
+    db_open_account(&o->account, await(r, account_opened));
+}
+
+static cJSON *account_json(const struct db_account *a)
+{
+    cJSON *json = cJSON_CreateObject();
+
+    cJSON_AddNumberToObject(json, "id", (double)a->id);
+    cJSON_AddStringToObject(json, "name", a->name);
+    cJSON_AddNumberToObject(json, "balance_cents", (double)a->balance_cents);
+    return json;
+}
+
+static void account_opened(struct req *r)
+{
+    struct opening *o = req_state(r);
+
+    if (o->account.job.rc != DB_OK) {
+        respond_db_problem(r, o->account.job.rc);
+        return;
+    }
+    cJSON *json = account_json(&o->account);
+    cJSON_AddStringToObject(json, "token", o->token);
+    respond_field(r, "Location", "/accounts/%lld", (long long)o->account.id);
+    respond_field(r, "Cache-Control", "no-store");
+    respond_json(r, 201, json);
+}
+
+/* ---- GET /accounts/{id} --------------------------------------------------------------------------------------------------------------- */
+
+static void account_fetched(struct req *r);
+
+void get_account(struct req *r)
+{
+    struct db_account *a = req_alloc(r, sizeof *a);
+
+    if (!a) return;
+    a->id = param_id(r);
+    a->token = bearer_token(r);
+    db_get_account(a, await(r, account_fetched));
+}
+
+static void account_fetched(struct req *r)
+{
+    struct db_account *a = req_state(r);
+
+    if (a->job.rc != DB_OK) {
+        respond_db_problem(r, a->job.rc);
+        return;
+    }
+    respond_field(r, "Cache-Control", "no-store");
+    respond_json(r, 200, account_json(a));
+}
+
+/* ---- GET /accounts/{id}/entries ---------------------------------------------------------------------------------------------------------- */
+
+static void entries_fetched(struct req *r);
+
+void get_entries(struct req *r)
+{
+    struct db_entries *e = req_alloc(r, sizeof *e);
+    int64_t limit;
+
+    if (!e) return;
+    if (!query_number(r, "limit", 20, 1, 100, &limit)) return;
+    if (!query_number(r, "before", 0, 1, INT64_MAX, &e->before)) return;
+    e->limit = (size_t)limit;
+    e->rows = req_alloc(r, e->limit * sizeof *e->rows);
+    if (!e->rows) return;
+    e->account_id = param_id(r);
+    e->token = bearer_token(r);
+    db_list_entries(e, await(r, entries_fetched));
+}
+
+static cJSON *entry_json(const struct db_entry *e)
+{
+    static const char *const kinds[] = {
+        [DB_OPENING] = "opening", [DB_ORDER] = "order", [DB_REFUND] = "refund", [DB_TRANSFER] = "transfer"};
+    cJSON *json = cJSON_CreateObject();
+    char at[INSTANT_SIZE];
+
+    cJSON_AddNumberToObject(json, "id", (double)e->id);
+    cJSON_AddStringToObject(json, "kind", kinds[e->kind]);
+    cJSON_AddNumberToObject(json, "amount_cents", (double)e->amount_cents);
+    cJSON_AddStringToObject(json, "at", instant(at, e->at_ms));
+    if (e->order_id) cJSON_AddNumberToObject(json, "order_id", (double)e->order_id);
+    if (e->transfer_id) cJSON_AddNumberToObject(json, "transfer_id", (double)e->transfer_id);
+    if (e->transfer_id) cJSON_AddNumberToObject(json, e->amount_cents < 0 ? "to" : "from", (double)e->peer_id);
+    if (e->note[0]) cJSON_AddStringToObject(json, "note", e->note);
+    return json;
+}
+
+static void entries_fetched(struct req *r)
+{
+    struct db_entries *e = req_state(r);
+    char path[64];
+
+    if (e->job.rc != DB_OK) {
+        respond_db_problem(r, e->job.rc);
+        return;
+    }
+    cJSON *json = cJSON_CreateObject();
+    cJSON *list = cJSON_AddArrayToObject(json, "entries");
+    for (size_t i = 0; i < e->count; i++) cJSON_AddItemToArray(list, entry_json(&e->rows[i]));
+    snprintf(path, sizeof path, "/accounts/%lld/entries", (long long)e->account_id);
+    json_next(r, json, path, "", (int64_t)e->limit, e->more, e->count ? e->rows[e->count - 1].id : 0);
+    respond_field(r, "Cache-Control", "no-store");
+    respond_json(r, 200, json);
+}
+
+/* ---- POST /transfers ------------------------------------------------------------------------------------------------------------------------ */
+
+static void transfer_made(struct req *r);
+
+void post_transfer(struct req *r)
+{
+    struct db_transfer *t = req_alloc(r, sizeof *t);
+
+    if (!t) return;
+    const struct json_member members[] = {
+        {.name = "to", .required = true, .number = &t->to, .min = 1, .max = DB_AMOUNT_MAX},
+        {.name = "amount_cents", .required = true, .number = &t->amount_cents, .min = 1, .max = DB_AMOUNT_MAX},
+        {.name = "note", .text = t->note, .text_size = sizeof t->note, .max = 140},
+    };
+    if (!idempotency_key(r, true, &t->key)) return;
+    if (!json_read(r, members, 3)) return;
+    t->token = bearer_token(r);
+    db_transfer(t, await(r, transfer_made));
+}
+
+static void transfer_made(struct req *r)
+{
+    struct db_transfer *t = req_state(r);
+
+    if (t->replayed) respond_field(r, "Idempotent-Replayed", "true");
+    if (t->job.rc == DB_NOT_FOUND) {
+        respond_problem(r, PROBLEM_NO_RECEIVER, NULL);
+        return;
+    }
+    if (t->job.rc != DB_OK) {
+        respond_db_problem(r, t->job.rc);
+        return;
+    }
+    cJSON *json = cJSON_CreateObject();
+    cJSON_AddNumberToObject(json, "id", (double)t->id);
+    cJSON_AddNumberToObject(json, "to", (double)t->to);
+    cJSON_AddNumberToObject(json, "amount_cents", (double)t->amount_cents);
+    cJSON_AddNumberToObject(json, "balance_cents", (double)t->balance_cents);
+    respond_field(r, "Cache-Control", "no-store");
+    respond_json(r, 201, json);
+}

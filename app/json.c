@@ -1,0 +1,299 @@
+/* json.c: JSON in and out. cJSON does the work; what it forgives is caught here first.
+ *
+ * cJSON takes what RFC 8259 does not (control bytes as white space, 01, 1., raw control bytes in strings, invalid UTF-8, names
+ * that occur twice, numbers rounded to a double). A bank must not guess, so the bytes are looked over once before it sees them. */
+#include "app.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define DEPTH_MAX 16
+
+/* ---- memory ------------------------------------------------------------------------------------------------------------------------- */
+
+/* cJSON leaves out what it has no memory for and goes on. So we count the failures ourselves: no answer with holes. */
+static bool out_of_memory;
+
+static void *counting_malloc(size_t size)
+{
+    void *at = malloc(size);
+
+    if (!at) out_of_memory = true;
+    return at;
+}
+
+/* Has cJSON run out of memory since the last time this was asked? */
+static bool memory_failed(void)
+{
+    bool failed = out_of_memory;
+
+    out_of_memory = false;
+    return failed;
+}
+
+void json_start(void)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = counting_malloc, .free_fn = free});
+}
+
+/* ---- in --------------------------------------------------------------------------------------------------------------------------- */
+
+/* The length of the valid UTF-8 sequence at p (RFC 3629), 0 if there is none. */
+static size_t utf8_len(const char *text, size_t left)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+
+    if (n == 0 || n > left) return 0;
+    for (size_t i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80) return 0;
+    }
+    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
+        (p[0] == 0xf4 && p[1] > 0x8f))
+        return 0;
+    return n;
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* What a look at the bytes of a JSON text finds. */
+struct look {
+    const char *p, *end;
+    const char *wrong;      /* no JSON: what is wrong */
+    bool inexact;           /* JSON, but with a number that is not whole or beyond 2^53 */
+};
+
+static void look_at_string(struct look *l)
+{
+    while (l->p < l->end && *l->p != '"') {
+        if ((unsigned char)*l->p < 0x20) {
+            l->wrong = "A string holds a raw control character.";
+            return;
+        }
+        if (*l->p == '\\') {
+            if (l->end - l->p >= 6 && memcmp(l->p, "\\u0000", 6) == 0) l->wrong = "A string holds the NUL character.";
+            l->p++;
+            if (l->p == l->end) return;
+        }
+        size_t n = utf8_len(l->p, (size_t)(l->end - l->p));
+        if (n == 0) l->wrong = "A string is not valid UTF-8.";
+        if (l->wrong) return;
+        l->p += n;
+    }
+    if (l->p < l->end) l->p++;
+}
+
+/* -? (0 | [1-9][0-9]*) and no more: every number in this service is whole. Exponents and fractions are JSON, but not exact. */
+static void look_at_number(struct look *l)
+{
+    const char *digits = l->p + (*l->p == '-');
+    const char *p = digits;
+
+    while (p < l->end && is_digit(*p)) p++;
+    if (p == digits || (*digits == '0' && p - digits > 1)) l->wrong = "A number is malformed.";
+    if (p - digits > 16) l->inexact = true;
+    if (p < l->end && *p == '.') {
+        const char *fraction = ++p;
+        while (p < l->end && is_digit(*p)) p++;
+        if (p == fraction) l->wrong = "A number is malformed.";
+        l->inexact = true;
+    }
+    if (p < l->end && (*p == 'e' || *p == 'E')) {
+        p++;
+        if (p < l->end && (*p == '+' || *p == '-')) p++;
+        const char *exponent = p;
+        while (p < l->end && is_digit(*p)) p++;
+        if (p == exponent) l->wrong = "A number is malformed.";
+        l->inexact = true;
+    }
+    l->p = p;
+}
+
+/* The tokens, but not how they follow each other: that is cJSON's part. */
+static void look_over(struct look *l)
+{
+    int depth = 0;
+
+    while (l->p < l->end && !l->wrong) {
+        char c = *l->p;
+
+        if (c == '"') {
+            l->p++;
+            look_at_string(l);
+        } else if (c == '-' || is_digit(c)) {
+            look_at_number(l);
+        } else if (strchr(" \t\r\n{}[]:,abcdefghijklmnopqrstuvwxyz", c) && c) {
+            if (c == '{' || c == '[') depth++;
+            if (c == '}' || c == ']') depth--;
+            if (depth > DEPTH_MAX) l->wrong = "It is nested deeper than 16 levels.";
+            l->p++;
+        } else {
+            l->wrong = "It holds a byte that has no place in JSON.";
+        }
+    }
+}
+
+/* NULL: it has been refused. */
+static cJSON *parse_body(struct req *r)
+{
+    struct slice body = http_body(&r->msg);
+    struct look look = {.p = body.at, .end = body.at + body.len};
+    const char *end = body.at;
+
+    if (body.len == 0) {
+        refuse(r, PROBLEM_BAD_JSON, "The body is empty; a JSON object is wanted.");
+        return NULL;
+    }
+    look_over(&look);
+    if (look.wrong) {
+        refuse(r, PROBLEM_BAD_JSON, "%s", look.wrong);
+        return NULL;
+    }
+    cJSON *json = cJSON_ParseWithLengthOpts(body.at, body.len, &end, false);
+    while (json && end < body.at + body.len && strchr(" \t\r\n", *end)) end++;
+    if (!json && memory_failed()) {
+        respond_problem(r, PROBLEM_NO_MEMORY, NULL);
+    } else if (!json || end != body.at + body.len) {
+        refuse(r, PROBLEM_BAD_JSON, "It stops making sense at byte %zu.", (size_t)(end - body.at));
+    } else if (look.inexact) {
+        refuse(r, PROBLEM_INVALID_BODY, "Numbers here are whole, and not beyond 2^53.");
+    } else if (!cJSON_IsObject(json)) {
+        refuse(r, PROBLEM_INVALID_BODY, "A JSON object is wanted.");
+    } else {
+        return json;
+    }
+    cJSON_Delete(json);
+    return NULL;
+}
+
+/* Characters of UTF-8, or -1 if one of them is a control character (C0, DEL, C1). */
+static int64_t count_characters(const char *text)
+{
+    int64_t count = 0;
+
+    for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+        if (*p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0)) return -1;
+        if ((*p & 0xc0) != 0x80) count++;
+    }
+    return count;
+}
+
+static bool read_number(struct req *r, const struct json_member *m, const cJSON *item)
+{
+    if (!cJSON_IsNumber(item)) {
+        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be a number.", m->name);
+    } else if (item->valuedouble < (double)m->min || item->valuedouble > (double)m->max) {
+        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be from %lld to %lld.", m->name, (long long)m->min, (long long)m->max);
+    } else {
+        *m->number = (int64_t)item->valuedouble;
+        return true;
+    }
+    return false;
+}
+
+static bool read_text(struct req *r, const struct json_member *m, const cJSON *item)
+{
+    int64_t count;
+
+    if (!cJSON_IsString(item)) {
+        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be a string.", m->name);
+    } else if ((count = count_characters(item->valuestring)) < 0) {
+        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" holds a control character.", m->name);
+    } else if (count < m->min || count > m->max || strlen(item->valuestring) >= m->text_size) {
+        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must have %lld to %lld characters.", m->name, (long long)m->min, (long long)m->max);
+    } else {
+        memcpy(m->text, item->valuestring, strlen(item->valuestring) + 1);
+        return true;
+    }
+    return false;
+}
+
+/* Unknown members and members that occur twice. Names are compared to the letter; cJSON's own look-up would not. */
+static bool members_known(struct req *r, const struct json_member *members, size_t n, const cJSON *object)
+{
+    const cJSON *item;
+
+    cJSON_ArrayForEach(item, object) {
+        bool known = false;
+
+        for (size_t i = 0; i < n && !known; i++) known = strcmp(item->string, members[i].name) == 0;
+        if (!known) {
+            refuse(r, PROBLEM_INVALID_BODY, "\"%.100s\" is not known here.", item->string);
+            return false;
+        }
+        for (const cJSON *other = item->next; other; other = other->next) {
+            if (strcmp(item->string, other->string) != 0) continue;
+            refuse(r, PROBLEM_BAD_JSON, "\"%s\" occurs twice.", item->string);
+            return false;
+        }
+    }
+    return true;
+}
+
+bool json_read(struct req *r, const struct json_member *members, size_t n)
+{
+    cJSON *json = parse_body(r);
+    bool ok = json && members_known(r, members, n, json);
+
+    for (size_t i = 0; i < n && ok; i++) {
+        const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, members[i].name);
+
+        if (item) {
+            ok = members[i].number ? read_number(r, &members[i], item) : read_text(r, &members[i], item);
+        } else if (members[i].required) {
+            refuse(r, PROBLEM_INVALID_BODY, "\"%s\" is missing.", members[i].name);
+            ok = false;
+        }
+    }
+    cJSON_Delete(json);
+    return ok;
+}
+
+/* ---- out --------------------------------------------------------------------------------------------------------------------------- */
+
+void respond_json(struct req *r, int status, cJSON *json)
+{
+    static const char no_memory[] = "{\"type\":\"/problems/out-of-memory\",\"title\":\"There is no memory for this request right now\","
+                                    "\"status\":503}\n";
+    char *text = json ? cJSON_PrintBuffered(json, 512, false) : NULL;
+
+    cJSON_Delete(json);
+    if (memory_failed() || !text) {
+        cJSON_free(text);
+        respond_field(r, "Retry-After", "1");
+        respond(r, 503, "application/problem+json", no_memory, sizeof no_memory - 1);
+        return;
+    }
+    size_t n = strlen(text);
+    text[n] = '\n'; /* in place of the NUL: the shell prompt stays where it belongs */
+    respond(r, status, status < 400 ? "application/json" : "application/problem+json", text, n + 1);
+    cJSON_free(text);
+}
+
+const char *instant(char text[INSTANT_SIZE], int64_t ms)
+{
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm utc;
+    size_t n = gmtime_r(&seconds, &utc) ? strftime(text, INSTANT_SIZE, "%Y-%m-%dT%H:%M:%S", &utc) : 0;
+
+    snprintf(text + n, INSTANT_SIZE - n, ".%03dZ", (int)(ms % 1000));
+    return text;
+}
+
+void json_next(struct req *r, cJSON *json, const char *path, const char *query, int64_t limit, bool more, int64_t before)
+{
+    char next[256];
+
+    if (!more) {
+        cJSON_AddNullToObject(json, "next");
+        return;
+    }
+    snprintf(next, sizeof next, "%s?%slimit=%lld&before=%lld", path, query, (long long)limit, (long long)before);
+    cJSON_AddStringToObject(json, "next", next);
+    respond_field(r, "Link", "<%s>; rel=\"next\"", next);
+}

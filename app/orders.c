@@ -1,0 +1,505 @@
+/* orders.c: the pizzeria. It takes the next order while the last one bakes.
+ *
+ * An order's fate is fixed in the database when it is placed: nothing here has to happen for a pizza to become ready. What is
+ * kept here is only who is waiting: for the time to pass, or for a knock. Whoever is woken looks in the database again. */
+#include "app.h"
+
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PIZZAS_MAX 1000
+
+/* A real oven has a size; ours does not: the lesson is the waiting. */
+static const struct pizza {
+    const char *flavor;
+    int64_t price_cents, bake_ms;
+} menu[] = {
+    {"margherita", 3500, 3000},
+    {"calabresa", 3800, 3000},
+    {"portuguesa", 4200, 4000},
+    {"quatro-queijos", 4500, 3500},
+    {"frango-com-catupiry", 4400, 4000},
+    {"napolitana", 3900, 3500},
+};
+
+#define FLAVORS (sizeof menu / sizeof *menu)
+
+static int64_t bake_ms(const struct pizza *p)
+{
+    return app_options->bake_ms >= 0 ? app_options->bake_ms : p->bake_ms;
+}
+
+/* ---- waiting for the oven: until a time, or a knock ----------------------------------------------------------------------------- */
+
+struct waiter {
+    struct op *op;                  /* NULL: not waiting */
+    struct timer timer;
+    int64_t key;                    /* where to knock: an order's id, or an account's id negated */
+    struct waiter *prev, *next;     /* in the same bucket */
+};
+
+#define BUCKETS 4096
+
+static struct waiter *waiting[BUCKETS];
+
+static struct waiter **bucket(int64_t key)
+{
+    return &waiting[(uint64_t)key % BUCKETS];
+}
+
+static struct op *waiter_leave(struct waiter *w)
+{
+    struct op *op = w->op;
+
+    if (w->prev) w->prev->next = w->next;
+    else *bucket(w->key) = w->next;
+    if (w->next) w->next->prev = w->prev;
+    timer_cancel(&w->timer);
+    w->op = NULL;
+    return op;
+}
+
+/* Posted, not called: the one who knocks is in the middle of a step of his own. */
+static void waiter_wake(struct waiter *w)
+{
+    if (w->op) loop_post(waiter_leave(w));
+}
+
+static void waiter_due(struct timer *t)
+{
+    struct waiter *w = (struct waiter *)((char *)t - offsetof(struct waiter, timer));
+    struct op *op = waiter_leave(w);
+
+    op->done(op);
+}
+
+static void waiter_cut_short(struct op *op)
+{
+    waiter_wake(op->owner);
+}
+
+/* Wait for a knock at `key`, at the longest until due_ns. The waiter lives in the request's state. */
+static void oven_wait(struct waiter *w, int64_t key, int64_t due_ns, struct op *op)
+{
+    struct waiter **first = bucket(key);
+
+    *w = (struct waiter){.op = op, .key = key, .next = *first, .timer.fired = waiter_due};
+    if (w->next) w->next->prev = w;
+    *first = w;
+    op->what = "oven";
+    op->owner = w;
+    op->cut_short = waiter_cut_short;
+    if (!timer_start(&w->timer, due_ns)) waiter_wake(w); /* no memory to wait with: look again at once */
+}
+
+static void knock(int64_t key)
+{
+    struct waiter *next;
+
+    for (struct waiter *w = *bucket(key); w; w = next) {
+        next = w->next;
+        if (w->key == key) waiter_wake(w);
+    }
+}
+
+/* Something has happened to an order: tell whoever waits for it, and whoever watches the account's orders. */
+static void order_changed(const struct order *o)
+{
+    knock(o->id);
+    knock(-o->account_id);
+}
+
+static int64_t ns_of_wall(int64_t ms)
+{
+    return clock_ns() + (ms - wall_ms()) * NS_PER_MS;
+}
+
+/* ---- GET /menu --------------------------------------------------------------------------------------------------------------------- */
+
+static char *menu_text; /* made once: it cannot change while we run */
+static char menu_etag[24];
+
+void orders_start(void)
+{
+    unsigned char hash[crypto_generichash_BYTES_MIN];
+    cJSON *json = cJSON_CreateObject();
+    cJSON *list = cJSON_AddArrayToObject(json, "pizzas");
+
+    for (size_t i = 0; i < FLAVORS; i++) {
+        cJSON *pizza = cJSON_CreateObject();
+
+        cJSON_AddStringToObject(pizza, "flavor", menu[i].flavor);
+        cJSON_AddNumberToObject(pizza, "price_cents", (double)menu[i].price_cents);
+        cJSON_AddNumberToObject(pizza, "bake_ms", (double)bake_ms(&menu[i]));
+        cJSON_AddItemToArray(list, pizza);
+    }
+    menu_text = cJSON_PrintUnformatted(json);
+    cJSON_Delete(json);
+    if (!menu_text) abort(); /* out of memory before the first customer */
+    menu_text[strlen(menu_text)] = '\n';
+    crypto_generichash(hash, sizeof hash, (const unsigned char *)menu_text, strcspn(menu_text, "\n") + 1, NULL, 0);
+    snprintf(menu_etag, sizeof menu_etag, "\"%02x%02x%02x%02x%02x%02x\"", hash[0], hash[1], hash[2], hash[3], hash[4], hash[5]);
+}
+
+void get_menu(struct req *r)
+{
+    respond_field(r, "ETag", "%s", menu_etag);
+    respond_field(r, "Cache-Control", "no-cache");
+    if (etag_matches(r, menu_etag)) respond(r, 304, NULL, NULL, 0);
+    else respond(r, 200, "application/json", menu_text, strcspn(menu_text, "\n") + 1);
+}
+
+/* ---- one order: place it, look at it, wait for it ------------------------------------------------------------------------------------ */
+
+struct order_state {
+    struct db_order order;
+    struct waiter waiter;
+    int64_t wait_s;                 /* Prefer: wait=N; -1: none */
+    int64_t until_ns;               /* when that is over */
+    bool placing;                   /* POST: 201 or 202; GET: 200 */
+};
+
+static const char *status_name(enum order_status s)
+{
+    static const char *const names[] = {
+        [ORDER_BAKING] = "baking", [ORDER_READY] = "ready", [ORDER_CANCELLED] = "cancelled"};
+
+    return names[s];
+}
+
+static cJSON *order_json(const struct order *o, enum order_status status, int64_t now_ms)
+{
+    cJSON *json = cJSON_CreateObject();
+    char text[INSTANT_SIZE];
+
+    cJSON_AddNumberToObject(json, "id", (double)o->id);
+    cJSON_AddStringToObject(json, "status", status_name(status));
+    cJSON_AddStringToObject(json, "flavor", o->flavor);
+    cJSON_AddNumberToObject(json, "pizzas", (double)o->pizzas);
+    cJSON_AddNumberToObject(json, "price_cents", (double)o->price_cents);
+    cJSON_AddStringToObject(json, "placed_at", instant(text, o->placed_at_ms));
+    cJSON_AddStringToObject(json, "ready_at", instant(text, o->ready_at_ms));
+    cJSON_AddNumberToObject(json, "ready_in_ms", status == ORDER_BAKING ? (double)(o->ready_at_ms - now_ms) : 0);
+    if (status == ORDER_CANCELLED) cJSON_AddStringToObject(json, "cancelled_at", instant(text, o->cancelled_at_ms));
+    return json;
+}
+
+static void order_answer(struct req *r)
+{
+    struct order_state *s = req_state(r);
+    const struct order *o = &s->order.order;
+    enum order_status status = order_status(o, s->order.now_ms);
+    int http_status = !s->placing ? 200 : status == ORDER_READY ? 201 : 202;
+    int64_t left_ms = o->ready_at_ms - s->order.now_ms;
+
+    if (s->placing) respond_field(r, "Location", "/orders/%" PRId64, o->id);
+    if (s->placing && s->order.replayed) respond_field(r, "Idempotent-Replayed", "true");
+    if (s->wait_s >= 0) respond_field(r, "Preference-Applied", "wait=%" PRId64, s->wait_s);
+    if (status == ORDER_BAKING) respond_field(r, "Retry-After", "%" PRId64, (left_ms + 999) / 1000);
+    respond_field(r, "Cache-Control", "no-store");
+    respond_json(r, http_status, order_json(o, status, s->order.now_ms));
+}
+
+static void order_fetched(struct req *r);
+static void order_awaited(struct req *r);
+
+/* The order is known as it was a moment ago: answer, or wait and look again. */
+static void order_show(struct req *r)
+{
+    struct order_state *s = req_state(r);
+    const struct order *o = &s->order.order;
+    int64_t due_ns = ns_of_wall(o->ready_at_ms);
+
+    if (s->wait_s < 0 || order_status(o, s->order.now_ms) != ORDER_BAKING || clock_ns() >= s->until_ns || req_cut_short(r)) {
+        order_answer(r);
+        return;
+    }
+    oven_wait(&s->waiter, o->id, due_ns < s->until_ns ? due_ns : s->until_ns, await(r, order_awaited));
+}
+
+static void order_awaited(struct req *r)
+{
+    struct order_state *s = req_state(r);
+
+    db_get_order(&s->order, await(r, order_fetched));
+}
+
+static void order_fetched(struct req *r)
+{
+    struct order_state *s = req_state(r);
+
+    if (s->order.job.rc != DB_OK) respond_db_problem(r, s->order.job.rc);
+    else order_show(r);
+}
+
+static struct order_state *order_begin(struct req *r)
+{
+    struct order_state *s = req_alloc(r, sizeof *s);
+
+    if (!s) return NULL;
+    s->order.token = bearer_token(r);
+    s->wait_s = prefer_wait(r);
+    s->until_ns = clock_ns() + s->wait_s * NS_PER_S;
+    return s;
+}
+
+void get_order(struct req *r)
+{
+    struct order_state *s = order_begin(r);
+
+    if (!s) return;
+    s->order.order.id = param_id(r);
+    db_get_order(&s->order, await(r, order_fetched));
+}
+
+static void order_placed(struct req *r);
+
+static const struct pizza *pizza_named(const char *flavor)
+{
+    for (size_t i = 0; i < FLAVORS; i++) {
+        if (strcmp(menu[i].flavor, flavor) == 0) return &menu[i];
+    }
+    return NULL;
+}
+
+static bool order_from_json(struct req *r, struct db_order *o)
+{
+    const struct json_member members[] = {
+        {.name = "flavor", .required = true, .text = o->order.flavor, .text_size = sizeof o->order.flavor, .min = 1, .max = DB_FLAVOR_MAX},
+        {.name = "pizzas", .required = true, .number = &o->order.pizzas, .min = 1, .max = PIZZAS_MAX},
+    };
+    if (!json_read(r, members, 2)) return false;
+
+    const struct pizza *pizza = pizza_named(o->order.flavor);
+    if (!pizza) {
+        refuse(r, PROBLEM_INVALID_BODY, "There is no pizza of this \"flavor\". GET /menu lists what there is.");
+        return false;
+    }
+    o->order.price_cents = pizza->price_cents * o->order.pizzas;
+    o->bake_ms = bake_ms(pizza) * o->order.pizzas;
+    return true;
+}
+
+void post_order(struct req *r)
+{
+    struct order_state *s = order_begin(r);
+
+    if (!s) return;
+    s->placing = true;
+    if (!idempotency_key(r, false, &s->order.key)) return;
+    if (!order_from_json(r, &s->order)) return;
+    db_place_order(&s->order, await(r, order_placed));
+}
+
+/* It is paid and will bake, whether or not the client is still there. */
+static void order_placed(struct req *r)
+{
+    struct order_state *s = req_state(r);
+    struct db_order *o = &s->order;
+
+    if (o->job.rc != DB_OK) {
+        if (o->replayed) respond_field(r, "Idempotent-Replayed", "true");
+        respond_db_problem(r, o->job.rc);
+        return;
+    }
+    if (!o->replayed) order_changed(&o->order);
+    /* The first answer again: the order as it was when it was placed. Whoever waits wants to know how it is now. */
+    if (o->replayed && s->wait_s < 0) {
+        o->now_ms = o->order.placed_at_ms;
+        o->order.cancelled_at_ms = 0;
+    }
+    order_show(r);
+}
+
+/* ---- DELETE /orders/{id} ---------------------------------------------------------------------------------------------------------------- */
+
+static void order_cancelled(struct req *r);
+
+void delete_order(struct req *r)
+{
+    struct order_state *s = order_begin(r);
+
+    if (!s) return;
+    s->wait_s = -1;
+    s->order.order.id = param_id(r);
+    db_cancel_order(&s->order, await(r, order_cancelled));
+}
+
+static void order_cancelled(struct req *r)
+{
+    struct order_state *s = req_state(r);
+
+    if (s->order.job.rc != DB_OK) {
+        respond_db_problem(r, s->order.job.rc);
+        return;
+    }
+    order_changed(&s->order.order);
+    order_answer(r);
+}
+
+/* ---- GET /orders --------------------------------------------------------------------------------------------------------------------------- */
+
+static void orders_fetched(struct req *r);
+
+void get_orders(struct req *r)
+{
+    struct db_orders *l = req_alloc(r, sizeof *l);
+    struct slice status = query_param(r, "status");
+    int64_t limit;
+
+    if (!l) return;
+    if (!query_number(r, "limit", 20, 1, 100, &limit)) return;
+    if (!query_number(r, "before", 0, 1, INT64_MAX, &l->before)) return;
+    l->filtered = status.at != NULL;
+    while (l->filtered && l->status <= ORDER_CANCELLED && !slice_is(status, status_name(l->status))) l->status++;
+    if (l->status > ORDER_CANCELLED) {
+        refuse(r, PROBLEM_BAD_PARAMETER, "\"status\" must be baking, ready or cancelled.");
+        return;
+    }
+    l->limit = (size_t)limit;
+    l->rows = req_alloc(r, l->limit * sizeof *l->rows);
+    if (!l->rows) return;
+    l->token = bearer_token(r);
+    db_list_orders(l, await(r, orders_fetched));
+}
+
+static void orders_fetched(struct req *r)
+{
+    struct db_orders *l = req_state(r);
+    char query[32] = "";
+
+    if (l->job.rc != DB_OK) {
+        respond_db_problem(r, l->job.rc);
+        return;
+    }
+    cJSON *json = cJSON_CreateObject();
+    cJSON *list = cJSON_AddArrayToObject(json, "orders");
+    for (size_t i = 0; i < l->count; i++)
+        cJSON_AddItemToArray(list, order_json(&l->rows[i], order_status(&l->rows[i], l->now_ms), l->now_ms));
+    if (l->filtered) snprintf(query, sizeof query, "status=%s&", status_name(l->status));
+    json_next(r, json, "/orders", query, (int64_t)l->limit, l->more, l->count ? l->rows[l->count - 1].id : 0);
+    respond_field(r, "Cache-Control", "no-store");
+    respond_json(r, 200, json);
+}
+
+/* ---- GET /orders/events: server-sent events --------------------------------------------------------------------------------------------------- */
+
+#define HEARTBEAT_NS (15 * NS_PER_S)
+#define EVENTS_AT_ONCE 16
+
+struct subscriber {
+    struct db_events events;
+    struct order_event rows[EVENTS_AT_ONCE];
+    struct waiter waiter;
+    int64_t heartbeat_ns;           /* when the next one is due */
+    bool stale;                     /* what was missed cannot be told */
+};
+
+static void events_fetched(struct req *r);
+static void events_awaited(struct req *r);
+
+/* Last-Event-ID is what we gave as `id:`. False: it is not ours, or from the future of a database that was put back. */
+static bool cursor_from(struct slice id, struct event_cursor *cursor)
+{
+    char text[64];
+    int end = 0;
+
+    if (id.len >= sizeof text) return false;
+    memcpy(text, id.at, id.len);
+    text[id.len] = '\0';
+    if (sscanf(text, "%" SCNd64 "-%" SCNd64 "-%d%n", &cursor->at_ms, &cursor->order_id, &cursor->kind, &end) != 3) return false;
+    return (size_t)end == id.len && cursor->at_ms >= 0 && cursor->at_ms <= wall_ms() && cursor->order_id >= 0;
+}
+
+void get_order_events(struct req *r)
+{
+    struct subscriber *s = req_alloc(r, sizeof *s);
+    struct slice last = http_field(&r->msg, "last-event-id");
+
+    if (!s) return;
+    s->stale = last.at && !cursor_from(last, &s->events.cursor);
+    s->events.from_now = !last.at || s->stale;
+    s->events.token = bearer_token(r);
+    s->events.rows = s->rows;
+    s->events.limit = EVENTS_AT_ONCE;
+    db_order_events(&s->events, await(r, events_fetched));
+}
+
+/* The database has just told our present place in time; from here on, only what comes after. */
+static void events_begin(struct req *r)
+{
+    struct subscriber *s = req_state(r);
+
+    respond_field(r, "Cache-Control", "no-store");
+    stream_begin(r, 200, "text/event-stream");
+    stream_put(r, "retry: 2000\n\n", 13);
+    s->events.from_now = false;
+    s->heartbeat_ns = clock_ns() + HEARTBEAT_NS;
+}
+
+static bool event_put(struct req *r, const struct order_event *e)
+{
+    static const char *const names[] = {[EVENT_PLACED] = "placed", [EVENT_READY] = "ready", [EVENT_CANCELLED] = "cancelled"};
+    static const enum order_status status[] = {
+        [EVENT_PLACED] = ORDER_BAKING, [EVENT_READY] = ORDER_READY, [EVENT_CANCELLED] = ORDER_CANCELLED};
+    const struct event_cursor *c = &e->cursor;
+    struct buf text = {0};
+    cJSON *json = order_json(&e->order, status[c->kind], c->at_ms);
+    char *data = cJSON_PrintBuffered(json, 512, false);
+
+    buf_printf(&text, "id: %" PRId64 "-%" PRId64 "-%d\nevent: %s\ndata: ", c->at_ms, c->order_id, c->kind, names[c->kind]);
+    if (data) buf_puts(&text, data);
+    buf_puts(&text, "\n\n");
+    bool told = data && !text.failed && stream_put(r, text.mem, buf_len(&text));
+    cJSON_free(data);
+    cJSON_Delete(json);
+    buf_free(&text);
+    return told;
+}
+
+static void events_fetched(struct req *r)
+{
+    struct subscriber *s = req_state(r);
+    bool listening = true;
+
+    if (!r->streaming) {
+        if (s->events.job.rc != DB_OK) {
+            respond_db_problem(r, s->events.job.rc);
+            return;
+        }
+        events_begin(r);
+    }
+    if (s->stale || (s->events.job.rc == DB_OK && s->events.lost)) {
+        static const char stale[] = "event: stale\ndata: {\"detail\":\"What you missed cannot be told any more: GET /orders.\"}\n\n";
+        stream_put(r, stale, sizeof stale - 1);
+        s->stale = false;
+    }
+    /* Trouble with the database later on is waited out: the cursor stays where it is, so nothing gets lost. */
+    size_t count = s->events.job.rc == DB_OK ? s->events.count : 0;
+    for (size_t i = 0; i < count && listening; i++) listening = event_put(r, &s->rows[i]);
+    if (!listening || req_cut_short(r) || r->msg.method == HTTP_HEAD) {
+        if (server_draining()) stream_put(r, ": the server is leaving\n\n", 25);
+        stream_end(r);
+        return;
+    }
+    if (s->events.more && s->events.job.rc == DB_OK) {
+        db_order_events(&s->events, await(r, events_fetched));
+        return;
+    }
+    int64_t due_ns = s->events.next_ms && s->events.job.rc == DB_OK ? ns_of_wall(s->events.next_ms) : INT64_MAX;
+    oven_wait(&s->waiter, -s->events.account_id, due_ns < s->heartbeat_ns ? due_ns : s->heartbeat_ns, await(r, events_awaited));
+}
+
+static void events_awaited(struct req *r)
+{
+    struct subscriber *s = req_state(r);
+
+    if (clock_ns() >= s->heartbeat_ns) {
+        stream_put(r, ":\n\n", 3); /* also how we learn that the subscriber has left */
+        s->heartbeat_ns = clock_ns() + HEARTBEAT_NS;
+    }
+    db_order_events(&s->events, await(r, events_fetched));
+}

@@ -1,0 +1,1083 @@
+/* db.c: the worker thread, its queue, and all SQL.
+ *
+ * SQLite blocks: a query waits for the disk, a commit waits for the platter. So one thread does nothing but wait for it, and the
+ * results come back to the loop over its eventfd (loop_post). The subtle thing is the group commit: the worker takes the whole
+ * queue, answers the reads, runs every write in a savepoint of one transaction, and commits once. One fsync serves everyone who
+ * waited for it; a write that fails undoes only itself; a commit that fails, fails all of them, and they are told so. */
+#include "db.h"
+
+#include "loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sodium.h>
+#include <sqlite3.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define BUSY_MS 1000                  /* how long another process may hold the file before we say so */
+#define REOPEN_NS (100 * NS_PER_MS)   /* how often a database in trouble is tried again */
+#define EVENTS_TOLD 1000              /* orders that a subscriber may have missed and still be told of, one by one */
+#define APPLICATION_ID 0x466f726e     /* "Forn": what kind of database this is (PRAGMA application_id) */
+
+#define BANK 0                        /* where opening credits come from; its balance is what the bank owes: negative */
+#define TILL (-1)                     /* where the money for pizzas goes */
+
+/* ---- the schema --------------------------------------------------------------------------------------------------------------- */
+
+/* Number n takes the schema from version n to n + 1. Never edit one that has been released: append. */
+static const char *const migrations[] = {
+    "CREATE TABLE accounts ("
+    "  id            INTEGER PRIMARY KEY,"
+    "  name          TEXT NOT NULL,"
+    "  token_hash    BLOB,"                                               /* NULL: the house, nobody can sign in */
+    "  balance_cents INTEGER NOT NULL CHECK (balance_cents >= 0 OR id <= 0),"
+    "  opened_at_ms  INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE UNIQUE INDEX accounts_by_token ON accounts (token_hash);"
+
+    "CREATE TABLE orders ("
+    "  id              INTEGER PRIMARY KEY,"
+    "  account_id      INTEGER NOT NULL REFERENCES accounts (id),"
+    "  flavor          TEXT NOT NULL,"
+    "  pizzas          INTEGER NOT NULL CHECK (pizzas > 0),"
+    "  price_cents     INTEGER NOT NULL CHECK (price_cents > 0),"
+    "  placed_at_ms    INTEGER NOT NULL,"
+    "  ready_at_ms     INTEGER NOT NULL CHECK (ready_at_ms >= placed_at_ms),"
+    "  cancelled_at_ms INTEGER CHECK (cancelled_at_ms < ready_at_ms)"
+    ") STRICT;"
+    "CREATE INDEX orders_by_account ON orders (account_id);"              /* and by id: every index ends with the rowid */
+    "CREATE INDEX orders_by_ready ON orders (account_id, ready_at_ms);"
+
+    /* The ledger. Every movement of money is two entries that share a movement_id, the id of the first, and sum to zero. */
+    "CREATE TABLE entries ("
+    "  id           INTEGER PRIMARY KEY,"
+    "  movement_id  INTEGER NOT NULL,"
+    "  account_id   INTEGER NOT NULL REFERENCES accounts (id),"
+    "  peer_id      INTEGER NOT NULL,"
+    "  kind         TEXT NOT NULL CHECK (kind IN ('opening', 'order', 'refund', 'transfer')),"
+    "  amount_cents INTEGER NOT NULL CHECK (amount_cents <> 0),"
+    "  order_id     INTEGER REFERENCES orders (id),"
+    "  note         TEXT,"
+    "  at_ms        INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE INDEX entries_by_account ON entries (account_id) WHERE account_id > 0;" /* nobody pages through the house's */
+
+    /* The first outcome under each Idempotency-Key. Kept for ever: the simplest promise. A service that lives for years would
+     * forget them after some days. */
+    "CREATE TABLE keys ("
+    "  account_id    INTEGER NOT NULL REFERENCES accounts (id),"
+    "  key           TEXT NOT NULL,"
+    "  fingerprint   BLOB NOT NULL,"
+    "  outcome       TEXT NOT NULL,"
+    "  subject_id    INTEGER NOT NULL,"                                   /* the order, or the transfer's movement */
+    "  balance_cents INTEGER NOT NULL,"
+    "  PRIMARY KEY (account_id, key)"
+    ") STRICT, WITHOUT ROWID;"
+
+    "INSERT INTO accounts (id, name, balance_cents, opened_at_ms) VALUES (0, 'the bank', 0, 0), (-1, 'the till', 0, 0);",
+};
+
+#define SCHEMA_VERSION ((int)(sizeof migrations / sizeof *migrations))
+
+#define ORDER_COLUMNS "id, account_id, flavor, pizzas, price_cents, placed_at_ms, ready_at_ms, coalesce(cancelled_at_ms, 0)"
+
+enum statement {
+    BEGIN_READ, BEGIN_WRITE, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK_TO,
+    ACCOUNT_BY_TOKEN, ACCOUNT_EXISTS, ACCOUNT_OPEN, ACCOUNT_ADD,
+    ENTRY_FIRST, ENTRY_SECOND, ENTRIES_OF,
+    KEY_FIND, KEY_KEEP,
+    ORDER_PLACE, ORDER_OF, ORDER_CANCEL, ORDERS_OF, ORDERS_BAKING, ORDERS_READY, ORDERS_CANCELLED,
+    EVENTS_MISSED, EVENTS_AFTER, EVENTS_NEXT,
+    PING, SLOW,
+    STATEMENTS
+};
+
+static const char *const sql[STATEMENTS] = {
+    [BEGIN_READ] = "BEGIN",
+    [BEGIN_WRITE] = "BEGIN IMMEDIATE",
+    [COMMIT] = "COMMIT",
+    [ROLLBACK] = "ROLLBACK",
+    [SAVEPOINT] = "SAVEPOINT job",
+    [RELEASE] = "RELEASE job",
+    [ROLLBACK_TO] = "ROLLBACK TO job",
+
+    [ACCOUNT_BY_TOKEN] = "SELECT id, name, balance_cents, token_hash FROM accounts WHERE token_hash = ?",
+    [ACCOUNT_EXISTS] = "SELECT id, balance_cents FROM accounts WHERE id = ? AND id > 0",
+    [ACCOUNT_OPEN] = "INSERT INTO accounts (name, token_hash, balance_cents, opened_at_ms) VALUES (?, ?, 0, ?)",
+    [ACCOUNT_ADD] = "UPDATE accounts SET balance_cents = balance_cents + ? WHERE id = ?",
+
+    [ENTRY_FIRST] = "INSERT INTO entries (movement_id, account_id, peer_id, kind, amount_cents, order_id, note, at_ms) "
+                    "VALUES ((SELECT coalesce(max(id), 0) + 1 FROM entries), ?, ?, ?, ?, nullif(?, 0), nullif(?, ''), ?)",
+    [ENTRY_SECOND] = "INSERT INTO entries (movement_id, account_id, peer_id, kind, amount_cents, order_id, note, at_ms) "
+                     "VALUES (last_insert_rowid(), ?, ?, ?, ?, nullif(?, 0), nullif(?, ''), ?)",
+    [ENTRIES_OF] = "SELECT id, kind, amount_cents, at_ms, coalesce(order_id, 0), movement_id, peer_id, coalesce(note, '') "
+                   "FROM entries WHERE account_id = ? AND account_id > 0 AND id < ? ORDER BY id DESC LIMIT ?",
+
+    [KEY_FIND] = "SELECT fingerprint, outcome, subject_id, balance_cents FROM keys WHERE account_id = ? AND key = ?",
+    [KEY_KEEP] = "INSERT INTO keys (account_id, key, fingerprint, outcome, subject_id, balance_cents) VALUES (?, ?, ?, ?, ?, ?)",
+
+    [ORDER_PLACE] = "INSERT INTO orders (account_id, flavor, pizzas, price_cents, placed_at_ms, ready_at_ms) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+    [ORDER_OF] = "SELECT " ORDER_COLUMNS " FROM orders WHERE id = ? AND account_id = ?",
+    [ORDER_CANCEL] = "UPDATE orders SET cancelled_at_ms = ? WHERE id = ?",
+    [ORDERS_OF] = "SELECT " ORDER_COLUMNS " FROM orders INDEXED BY orders_by_account "
+                  "WHERE account_id = ?1 AND id < ?3 ORDER BY id DESC LIMIT ?4",
+    [ORDERS_BAKING] = "SELECT " ORDER_COLUMNS " FROM orders INDEXED BY orders_by_ready "
+                      "WHERE account_id = ?1 AND ready_at_ms > ?2 AND cancelled_at_ms IS NULL AND id < ?3 ORDER BY id DESC LIMIT ?4",
+    [ORDERS_READY] = "SELECT " ORDER_COLUMNS " FROM orders INDEXED BY orders_by_account "
+                     "WHERE account_id = ?1 AND ready_at_ms <= ?2 AND cancelled_at_ms IS NULL AND id < ?3 ORDER BY id DESC LIMIT ?4",
+    [ORDERS_CANCELLED] = "SELECT " ORDER_COLUMNS " FROM orders INDEXED BY orders_by_account "
+                         "WHERE account_id = ?1 AND ?2 AND cancelled_at_ms IS NOT NULL AND id < ?3 ORDER BY id DESC LIMIT ?4",
+
+    /* No order has an event later than its ready_at_ms, so the index finds all that may matter. */
+#define MISSED "SELECT * FROM orders WHERE account_id = ?1 AND ready_at_ms >= ?2"
+#define EVENTS                                                                                                      \
+    "WITH missed AS (" MISSED "), events AS ("                                                                      \
+    "  SELECT placed_at_ms AS happened_ms, 0 AS event, * FROM missed"                                               \
+    "  UNION ALL SELECT ready_at_ms, 1, * FROM missed WHERE cancelled_at_ms IS NULL"                                \
+    "  UNION ALL SELECT cancelled_at_ms, 2, * FROM missed WHERE cancelled_at_ms IS NOT NULL) "
+    [EVENTS_MISSED] = "SELECT count(*) FROM (" MISSED " LIMIT ?3)",
+    [EVENTS_AFTER] = EVENTS "SELECT " ORDER_COLUMNS ", happened_ms, event FROM events "
+                            "WHERE (happened_ms, id, event) > (?2, ?3, ?4) AND happened_ms < ?5 "
+                            "ORDER BY happened_ms, id, event LIMIT ?6",
+    [EVENTS_NEXT] = EVENTS "SELECT min(happened_ms) FROM events WHERE happened_ms >= ?2",
+
+    [PING] = "SELECT count(*) FROM sqlite_schema",
+    [SLOW] = "WITH RECURSIVE spin (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM spin WHERE still_busy()) SELECT max(n) FROM spin",
+};
+
+/* ---- what the worker owns -------------------------------------------------------------------------------------------------------- */
+
+static struct {
+    /* the queue: shared, under the lock */
+    pthread_mutex_t lock;
+    pthread_cond_t not_empty;
+    struct db_job *first, **last;
+    size_t waiting;
+    bool closing;
+
+    pthread_t thread;
+    struct db_options options;
+
+    /* the worker's alone */
+    sqlite3 *handle;
+    sqlite3_stmt *prepared[STATEMENTS];
+    int64_t now_ms;               /* the instant of the transaction in progress */
+    int64_t tried_open_ns;
+    enum db_rc open_rc;           /* why the last try failed */
+    bool hopeless;                /* the handle has seen corruption: open afresh */
+    struct db_slow *slow;
+
+    /* for those who look on */
+    atomic_bool busy;
+    atomic_size_t depth;
+    atomic_uint_fast64_t reads, writes, batches, commits, refused, group_max;
+} db = {.lock = PTHREAD_MUTEX_INITIALIZER, .not_empty = PTHREAD_COND_INITIALIZER, .last = &db.first};
+
+int64_t wall_ms(void)
+{
+    static _Atomic int64_t latest;
+    struct timespec t;
+
+    clock_gettime(CLOCK_REALTIME, &t);
+    int64_t now = (int64_t)t.tv_sec * 1000 + t.tv_nsec / NS_PER_MS, seen = atomic_load(&latest);
+    while (now > seen && !atomic_compare_exchange_weak(&latest, &seen, now))
+        ;
+    return now > seen ? now : seen;
+}
+
+enum order_status order_status(const struct order *o, int64_t now_ms)
+{
+    if (o->cancelled_at_ms) return ORDER_CANCELLED;
+    return o->ready_at_ms <= now_ms ? ORDER_READY : ORDER_BAKING;
+}
+
+/* ---- SQLite, in a few words --------------------------------------------------------------------------------------------------------- */
+
+/* Is this the machine's trouble, as opposed to an answer? */
+static bool is_trouble(enum db_rc rc)
+{
+    return rc >= DB_QUEUE_FULL;
+}
+
+static enum db_rc trouble(void)
+{
+    int rc = sqlite3_errcode(db.handle);
+
+    switch (rc & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return DB_LOCKED;
+    case SQLITE_FULL:
+        return DB_DISK_FULL;
+    case SQLITE_IOERR:
+        if (sqlite3_system_errno(db.handle) == ENOSPC || sqlite3_system_errno(db.handle) == EDQUOT) return DB_DISK_FULL;
+        break;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        db.hopeless = true;
+        break;
+    }
+    return DB_BROKEN;
+}
+
+/* Bind the arguments in order: i int64_t, t text, h 32 bytes of hash. They must live until the statement is done. */
+static sqlite3_stmt *bind(enum statement which, const char *types, ...)
+{
+    sqlite3_stmt *s = db.prepared[which];
+    va_list args;
+
+    va_start(args, types);
+    for (int i = 1; *types; i++, types++) {
+        switch (*types) {
+        case 'i': sqlite3_bind_int64(s, i, va_arg(args, int64_t)); break;
+        case 't': sqlite3_bind_text(s, i, va_arg(args, const char *), -1, SQLITE_STATIC); break;
+        case 'h': sqlite3_bind_blob(s, i, va_arg(args, const void *), 32, SQLITE_STATIC); break;
+        default: assert(false);
+        }
+    }
+    va_end(args);
+    return s;
+}
+
+/* To the next row: DB_OK, or DB_NOT_FOUND when there is none (then the statement is done), or trouble. */
+static enum db_rc fetch(sqlite3_stmt *s)
+{
+    int rc = sqlite3_step(s);
+
+    if (rc == SQLITE_ROW) return DB_OK;
+    enum db_rc result = rc == SQLITE_DONE ? DB_NOT_FOUND : trouble();
+    sqlite3_reset(s);
+    return result;
+}
+
+/* Run to the end, whatever it returns. */
+static enum db_rc run(sqlite3_stmt *s)
+{
+    enum db_rc rc;
+
+    while ((rc = fetch(s)) == DB_OK)
+        ;
+    return rc == DB_NOT_FOUND ? DB_OK : rc;
+}
+
+static void copy_text(char *to, size_t size, sqlite3_stmt *s, int column)
+{
+    const char *text = (const char *)sqlite3_column_text(s, column);
+
+    snprintf(to, size, "%s", text ? text : "");
+}
+
+/* ---- parts of operations ---------------------------------------------------------------------------------------------------------------- */
+
+/* Whose token is this? A hash that differs in one bit is found in no less time than one that differs in all: the index compares
+ * hashes, not tokens, and what it finds is compared again in constant time. */
+static enum db_rc find_account(const struct db_token *token, struct db_account *a)
+{
+    sqlite3_stmt *s = bind(ACCOUNT_BY_TOKEN, "h", token->hash);
+    enum db_rc rc = fetch(s);
+
+    if (rc == DB_NOT_FOUND) return DB_NO_ACCOUNT;
+    if (rc != DB_OK) return rc;
+    bool same = sqlite3_column_bytes(s, 3) == 32 && sodium_memcmp(sqlite3_column_blob(s, 3), token->hash, 32) == 0;
+    a->id = sqlite3_column_int64(s, 0);
+    copy_text(a->name, sizeof a->name, s, 1);
+    a->balance_cents = sqlite3_column_int64(s, 2);
+    sqlite3_reset(s);
+    return same ? DB_OK : DB_NO_ACCOUNT;
+}
+
+struct movement {
+    const char *kind;
+    int64_t from, to, amount_cents;
+    int64_t order_id;             /* 0: none */
+    const char *note;             /* "": none */
+};
+
+/* Double entry: what leaves one account arrives in another, in the same transaction. *id: the movement's. */
+static enum db_rc move_money(const struct movement *m, int64_t *id)
+{
+    enum db_rc rc = run(bind(ACCOUNT_ADD, "ii", -m->amount_cents, m->from));
+
+    if (rc == DB_OK) rc = run(bind(ACCOUNT_ADD, "ii", m->amount_cents, m->to));
+    if (rc == DB_OK)
+        rc = run(bind(ENTRY_FIRST, "iitiiti", m->from, m->to, m->kind, -m->amount_cents, m->order_id, m->note, db.now_ms));
+    if (rc != DB_OK) return rc;
+    if (id) *id = sqlite3_last_insert_rowid(db.handle);
+    return run(bind(ENTRY_SECOND, "iitiiti", m->to, m->from, m->kind, m->amount_cents, m->order_id, m->note, db.now_ms));
+}
+
+/* The outcomes that are kept under an idempotency key, as the file names them. */
+static const char *const outcomes[] = {
+    [DB_OK] = "ok",
+    [DB_NOT_FOUND] = "no-receiver",
+    [DB_INSUFFICIENT_FUNDS] = "insufficient-funds",
+    [DB_TOO_MUCH] = "too-much",
+    [DB_TO_ONESELF] = "to-oneself",
+};
+
+struct outcome {
+    bool found;
+    enum db_rc rc;
+    int64_t subject_id, balance_cents;
+};
+
+/* Has this key been used? DB_OK (see o->found), DB_KEY_REUSED, or trouble. */
+static enum db_rc find_key(const struct db_key *key, int64_t account_id, struct outcome *o)
+{
+    *o = (struct outcome){0};
+    if (!key->given) return DB_OK;
+
+    sqlite3_stmt *s = bind(KEY_FIND, "it", account_id, key->text);
+    enum db_rc rc = fetch(s);
+    if (rc == DB_NOT_FOUND) return DB_OK;
+    if (rc != DB_OK) return rc;
+    bool same = sqlite3_column_bytes(s, 0) == 32 && memcmp(sqlite3_column_blob(s, 0), key->fingerprint, 32) == 0;
+    const char *name = (const char *)sqlite3_column_text(s, 1);
+    o->rc = DB_BROKEN;
+    for (size_t i = 0; i < sizeof outcomes / sizeof *outcomes && name; i++) {
+        if (outcomes[i] && strcmp(outcomes[i], name) == 0) o->rc = (enum db_rc)i;
+    }
+    o->subject_id = sqlite3_column_int64(s, 2);
+    o->balance_cents = sqlite3_column_int64(s, 3);
+    o->found = true;
+    sqlite3_reset(s);
+    return same ? DB_OK : DB_KEY_REUSED;
+}
+
+/* Keep what the data decided, for whoever asks again. Returns the outcome itself, or trouble. */
+static enum db_rc keep_outcome(const struct db_key *key, int64_t account_id, const struct outcome *o)
+{
+    if (!key->given || is_trouble(o->rc)) return o->rc;
+    enum db_rc rc = run(bind(KEY_KEEP, "ithtii", account_id, key->text, key->fingerprint, outcomes[o->rc], o->subject_id,
+                             o->balance_cents));
+    return rc == DB_OK ? o->rc : rc;
+}
+
+/* The columns that ORDER_COLUMNS names. */
+static void read_order(struct order *o, sqlite3_stmt *s)
+{
+    o->id = sqlite3_column_int64(s, 0);
+    o->account_id = sqlite3_column_int64(s, 1);
+    copy_text(o->flavor, sizeof o->flavor, s, 2);
+    o->pizzas = sqlite3_column_int64(s, 3);
+    o->price_cents = sqlite3_column_int64(s, 4);
+    o->placed_at_ms = sqlite3_column_int64(s, 5);
+    o->ready_at_ms = sqlite3_column_int64(s, 6);
+    o->cancelled_at_ms = sqlite3_column_int64(s, 7);
+}
+
+static enum db_rc find_order(int64_t id, int64_t account_id, struct order *o)
+{
+    sqlite3_stmt *s = bind(ORDER_OF, "ii", id, account_id);
+    enum db_rc rc = fetch(s);
+
+    if (rc != DB_OK) return rc;
+    read_order(o, s);
+    sqlite3_reset(s);
+    return DB_OK;
+}
+
+/* ---- the operations: each is one transaction, or a savepoint in one. Worker thread. ------------------------------------------------------- */
+
+/* The operation that a job is the first member of. */
+#define OPERATION(type, job) ((struct type *)(void *)(job))
+
+static void open_account(struct db_job *job)
+{
+    struct db_account *a = OPERATION(db_account, job);
+    enum db_rc rc = run(bind(ACCOUNT_OPEN, "thi", a->name, a->token.hash, db.now_ms));
+
+    a->id = sqlite3_last_insert_rowid(db.handle);
+    if (rc == DB_OK && a->balance_cents > 0)
+        rc = move_money(&(struct movement){"opening", BANK, a->id, a->balance_cents, 0, ""}, NULL);
+    job->rc = rc;
+}
+
+static void authenticate(struct db_job *job)
+{
+    struct db_account *a = OPERATION(db_account, job);
+
+    job->rc = find_account(&a->token, a);
+}
+
+static void get_account(struct db_job *job)
+{
+    struct db_account *a = OPERATION(db_account, job);
+    int64_t wanted = a->id;
+
+    job->rc = find_account(&a->token, a);
+    if (job->rc == DB_OK && a->id != wanted) job->rc = DB_NOT_YOURS;
+}
+
+static enum db_kind kind_of(const char *name)
+{
+    if (strcmp(name, "opening") == 0) return DB_OPENING;
+    if (strcmp(name, "order") == 0) return DB_ORDER;
+    return strcmp(name, "refund") == 0 ? DB_REFUND : DB_TRANSFER;
+}
+
+static void list_entries(struct db_job *job)
+{
+    struct db_entries *e = OPERATION(db_entries, job);
+    struct db_account who;
+    enum db_rc rc = find_account(&e->token, &who);
+
+    if (rc == DB_OK && who.id != e->account_id) rc = DB_NOT_YOURS;
+    if (rc == DB_OK) {
+        /* one more than there is room for, to see whether there are more */
+        sqlite3_stmt *s = bind(ENTRIES_OF, "iii", who.id, e->before ? e->before : INT64_MAX, (int64_t)e->limit + 1);
+
+        while ((rc = fetch(s)) == DB_OK) {
+            if (e->count == e->limit) {
+                e->more = true;
+                continue;
+            }
+            struct db_entry *row = &e->rows[e->count++];
+            row->id = sqlite3_column_int64(s, 0);
+            row->kind = kind_of((const char *)sqlite3_column_text(s, 1));
+            row->amount_cents = sqlite3_column_int64(s, 2);
+            row->at_ms = sqlite3_column_int64(s, 3);
+            row->order_id = sqlite3_column_int64(s, 4);
+            row->transfer_id = row->kind == DB_TRANSFER ? sqlite3_column_int64(s, 5) : 0;
+            row->peer_id = row->kind == DB_TRANSFER ? sqlite3_column_int64(s, 6) : 0;
+            copy_text(row->note, sizeof row->note, s, 7);
+        }
+        if (rc == DB_NOT_FOUND) rc = DB_OK;
+    }
+    job->rc = rc;
+}
+
+/* May `amount` go from this account to that one? */
+static enum db_rc transfer_allowed(const struct db_account *from, int64_t to, int64_t amount_cents)
+{
+    sqlite3_stmt *s;
+    enum db_rc rc;
+
+    if (to == from->id) return DB_TO_ONESELF;
+    s = bind(ACCOUNT_EXISTS, "i", to);
+    rc = fetch(s);
+    if (rc != DB_OK) return rc;
+    int64_t has_cents = sqlite3_column_int64(s, 1);
+    sqlite3_reset(s);
+    if (amount_cents > from->balance_cents) return DB_INSUFFICIENT_FUNDS;
+    return amount_cents > DB_AMOUNT_MAX - has_cents ? DB_TOO_MUCH : DB_OK;
+}
+
+static void transfer(struct db_job *job)
+{
+    struct db_transfer *t = OPERATION(db_transfer, job);
+    struct db_account from;
+    struct outcome o;
+    enum db_rc rc = find_account(&t->token, &from);
+
+    if (rc == DB_OK) rc = find_key(&t->key, from.id, &o);
+    if (rc == DB_OK && !o.found) {
+        o.rc = transfer_allowed(&from, t->to, t->amount_cents);
+        if (o.rc == DB_OK)
+            o.rc = move_money(&(struct movement){"transfer", from.id, t->to, t->amount_cents, 0, t->note}, &o.subject_id);
+        o.balance_cents = from.balance_cents - (o.rc == DB_OK ? t->amount_cents : 0);
+        rc = keep_outcome(&t->key, from.id, &o);
+    } else if (rc == DB_OK) {
+        t->replayed = true;
+        rc = o.rc;
+    }
+    if (rc == DB_OK) {
+        t->id = o.subject_id;
+        t->balance_cents = o.balance_cents;
+    }
+    job->rc = rc;
+}
+
+static enum db_rc insert_order(struct db_order *job, int64_t account_id)
+{
+    struct order *o = &job->order;
+    enum db_rc rc;
+
+    o->account_id = account_id;
+    o->placed_at_ms = db.now_ms;
+    o->ready_at_ms = db.now_ms + job->bake_ms;
+    o->cancelled_at_ms = 0;
+    rc = run(bind(ORDER_PLACE, "itiiii", account_id, o->flavor, o->pizzas, o->price_cents, o->placed_at_ms, o->ready_at_ms));
+    if (rc != DB_OK) return rc;
+    o->id = sqlite3_last_insert_rowid(db.handle);
+    return move_money(&(struct movement){"order", account_id, TILL, o->price_cents, o->id, ""}, NULL);
+}
+
+static void place_order(struct db_job *job)
+{
+    struct db_order *o = OPERATION(db_order, job);
+    struct db_account who;
+    struct outcome first;
+    enum db_rc rc = find_account(&o->token, &who);
+
+    o->now_ms = db.now_ms;
+    if (rc == DB_OK) rc = find_key(&o->key, who.id, &first);
+    if (rc == DB_OK && !first.found) {
+        first.rc = o->order.price_cents > who.balance_cents ? DB_INSUFFICIENT_FUNDS : insert_order(o, who.id);
+        first.subject_id = o->order.id;
+        rc = keep_outcome(&o->key, who.id, &first);
+    } else if (rc == DB_OK) {
+        o->replayed = true;
+        rc = first.rc == DB_OK ? find_order(first.subject_id, who.id, &o->order) : first.rc;
+    }
+    job->rc = rc;
+}
+
+static void get_order(struct db_job *job)
+{
+    struct db_order *o = OPERATION(db_order, job);
+    struct db_account who;
+
+    o->now_ms = db.now_ms;
+    job->rc = find_account(&o->token, &who);
+    if (job->rc == DB_OK) job->rc = find_order(o->order.id, who.id, &o->order);
+}
+
+static void cancel_order(struct db_job *job)
+{
+    struct db_order *o = OPERATION(db_order, job);
+    enum db_rc rc;
+
+    get_order(job);
+    if (job->rc != DB_OK) return;
+    switch (order_status(&o->order, db.now_ms)) {
+    case ORDER_READY: job->rc = DB_ALREADY_READY; return;
+    case ORDER_CANCELLED: job->rc = DB_ALREADY_CANCELLED; return;
+    case ORDER_BAKING: break;
+    }
+    rc = run(bind(ORDER_CANCEL, "ii", db.now_ms, o->order.id));
+    if (rc == DB_OK)
+        rc = move_money(&(struct movement){"refund", TILL, o->order.account_id, o->order.price_cents, o->order.id, ""}, NULL);
+    o->order.cancelled_at_ms = db.now_ms;
+    job->rc = rc;
+}
+
+static void list_orders(struct db_job *job)
+{
+    static const enum statement by_status[] = {
+        [ORDER_BAKING] = ORDERS_BAKING, [ORDER_READY] = ORDERS_READY, [ORDER_CANCELLED] = ORDERS_CANCELLED};
+    struct db_orders *l = OPERATION(db_orders, job);
+    struct db_account who;
+    enum db_rc rc = find_account(&l->token, &who);
+
+    l->now_ms = db.now_ms;
+    if (rc == DB_OK) {
+        sqlite3_stmt *s = bind(l->filtered ? by_status[l->status] : ORDERS_OF, "iiii", who.id, l->now_ms,
+                               l->before ? l->before : INT64_MAX, (int64_t)l->limit + 1);
+
+        while ((rc = fetch(s)) == DB_OK) {
+            if (l->count == l->limit) l->more = true;
+            else read_order(&l->rows[l->count++], s);
+        }
+        if (rc == DB_NOT_FOUND) rc = DB_OK;
+    }
+    job->rc = rc;
+}
+
+/* What comes after the cursor and before the present millisecond, as far as there is room. */
+static enum db_rc read_events(struct db_events *e)
+{
+    sqlite3_stmt *s = bind(EVENTS_AFTER, "iiiiii", e->account_id, e->cursor.at_ms, e->cursor.order_id, (int64_t)e->cursor.kind,
+                           db.now_ms, (int64_t)e->limit + 1);
+    enum db_rc rc;
+
+    while ((rc = fetch(s)) == DB_OK) {
+        if (e->count == e->limit) {
+            e->more = true;
+            continue;
+        }
+        struct order_event *row = &e->rows[e->count++];
+        read_order(&row->order, s);
+        row->cursor = (struct event_cursor){sqlite3_column_int64(s, 8), row->order.id, sqlite3_column_int(s, 9)};
+        e->cursor = row->cursor;
+    }
+    return rc == DB_NOT_FOUND ? DB_OK : rc;
+}
+
+/* One number that a statement returns. */
+static enum db_rc fetch_number(sqlite3_stmt *s, int64_t *number)
+{
+    enum db_rc rc = fetch(s);
+
+    if (rc != DB_OK) return rc;
+    *number = sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return DB_OK;
+}
+
+static void order_events(struct db_job *job)
+{
+    struct db_events *e = OPERATION(db_events, job);
+    struct db_account who;
+    int64_t missed = 0;
+    enum db_rc rc = DB_OK;
+
+    e->count = 0;
+    e->more = e->lost = false;
+    e->next_ms = 0;
+    if (!e->account_id) {
+        rc = find_account(&e->token, &who);
+        if (rc == DB_OK) e->account_id = who.id;
+    }
+    if (rc == DB_OK && !e->from_now)
+        rc = fetch_number(bind(EVENTS_MISSED, "iii", e->account_id, e->cursor.at_ms, (int64_t)EVENTS_TOLD + 1), &missed);
+    e->lost = missed > EVENTS_TOLD;
+    /* The present: everything before this millisecond has been told, or is not going to be. */
+    if (e->from_now || e->lost) e->cursor = (struct event_cursor){db.now_ms - 1, INT64_MAX, EVENT_CANCELLED};
+    else if (rc == DB_OK) rc = read_events(e);
+    if (rc == DB_OK) rc = fetch_number(bind(EVENTS_NEXT, "ii", e->account_id, db.now_ms), &e->next_ms);
+    if (e->next_ms) e->next_ms++; /* what happens in a millisecond can be told when it is over */
+    job->rc = rc;
+}
+
+static void ping(struct db_job *job)
+{
+    job->rc = run(db.prepared[PING]);
+}
+
+/* SQL function: while the slow query has time left, and somebody waits for it. */
+static void still_busy(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    const int64_t *until_ns = sqlite3_user_data(context);
+
+    (void)argc;
+    (void)argv;
+    sqlite3_result_int(context, clock_ns() < *until_ns && !atomic_load(&db.slow->forsaken));
+}
+
+static int64_t slow_until_ns; /* the worker's */
+
+static void slow_query(struct db_job *job)
+{
+    db.slow = OPERATION(db_slow, job);
+    slow_until_ns = clock_ns() + db.slow->ms * NS_PER_MS;
+    job->rc = fetch_number(db.prepared[SLOW], &db.slow->rows);
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void close_handle(void)
+{
+    for (int i = 0; i < STATEMENTS; i++) {
+        sqlite3_finalize(db.prepared[i]);
+        db.prepared[i] = NULL;
+    }
+    sqlite3_close(db.handle);
+    db.handle = NULL;
+    db.hopeless = false;
+}
+
+static int pragma_number(const char *text)
+{
+    sqlite3_stmt *s;
+    int number = -1;
+
+    if (sqlite3_prepare_v2(db.handle, text, -1, &s, NULL) != SQLITE_OK) return -1;
+    if (sqlite3_step(s) == SQLITE_ROW) number = sqlite3_column_int(s, 0);
+    sqlite3_finalize(s);
+    return number;
+}
+
+static bool execute(const char *text)
+{
+    return sqlite3_exec(db.handle, text, NULL, NULL, NULL) == SQLITE_OK;
+}
+
+/* Bring the schema up to date, each step in a transaction of its own: a crash leaves a version that exists. NULL, or what is
+ * wrong. */
+static const char *migrate(void)
+{
+    char text[128];
+
+    if (pragma_number("PRAGMA user_version") > SCHEMA_VERSION)
+        return "was made by a newer version of Forno: use that one, or another file";
+    if (!execute("BEGIN IMMEDIATE")) return sqlite3_errmsg(db.handle);
+    for (int version = pragma_number("PRAGMA user_version"); version < SCHEMA_VERSION; version++) {
+        snprintf(text, sizeof text, "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID, version + 1);
+        if (execute(migrations[version]) && execute(text)) continue;
+        return sqlite3_errmsg(db.handle);
+    }
+    return execute("COMMIT") ? NULL : sqlite3_errmsg(db.handle);
+}
+
+static const char *prepare_all(void)
+{
+    for (int i = 0; i < STATEMENTS; i++) {
+        if (sqlite3_prepare_v3(db.handle, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &db.prepared[i], NULL) != SQLITE_OK)
+            return sqlite3_errmsg(db.handle);
+    }
+    return NULL;
+}
+
+/* Open the file as we want it: NULL, or what is wrong with it. With `create` it may be new. Without, a file that has vanished
+ * stays vanished: an empty ledger in its place would be a lie. */
+static const char *open_handle(bool create)
+{
+    const char *wrong;
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (create ? SQLITE_OPEN_CREATE : 0);
+
+    if (sqlite3_open_v2(db.options.path, &db.handle, flags, NULL) != SQLITE_OK) return sqlite3_errmsg(db.handle);
+    sqlite3_busy_timeout(db.handle, BUSY_MS);
+    if (sqlite3_db_readonly(db.handle, "main") == 1) return "can only be read: give it to the user that runs this, or use another file";
+
+    int tables = pragma_number("SELECT count(*) FROM sqlite_schema"), id = pragma_number("PRAGMA application_id");
+    if (tables < 0) return sqlite3_errmsg(db.handle);
+    if (id != APPLICATION_ID && (tables > 0 || !create)) return "is some other program's database: use another file";
+    if (!execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")) return sqlite3_errmsg(db.handle);
+    if ((wrong = migrate())) return wrong;
+    sqlite3_create_function(db.handle, "still_busy", 0, SQLITE_UTF8, &slow_until_ns, still_busy, NULL, NULL);
+    return prepare_all();
+}
+
+/* Is the file at our path still the one that we have open? What is acknowledged must not go into a file without a name. */
+static bool file_moved(void)
+{
+    int moved = 0;
+
+    sqlite3_file_control(db.handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    return moved;
+}
+
+/* Can we work? If not, and some time has passed, try to open the file again. */
+static enum db_rc ready(void)
+{
+    struct stat st;
+
+    if (db.handle && !db.hopeless && !file_moved()) return DB_OK;
+    if (clock_ns() - db.tried_open_ns < REOPEN_NS) return db.open_rc;
+    if (db.handle) close_handle();
+    db.tried_open_ns = clock_ns();
+    if (stat(db.options.path, &st) != 0) db.open_rc = DB_MISSING;
+    else if (!open_handle(false)) db.open_rc = DB_OK;
+    else db.open_rc = trouble();
+    if (db.open_rc != DB_OK && db.handle) close_handle();
+    return db.open_rc;
+}
+
+/* ---- the worker ------------------------------------------------------------------------------------------------------------------------------ */
+
+/* Jobs in order, and how many. */
+struct jobs {
+    struct db_job *first, **last;
+    size_t count;
+};
+
+static void jobs_push(struct jobs *jobs, struct db_job *job)
+{
+    if (!jobs->first) jobs->last = &jobs->first;
+    job->next = NULL;
+    *jobs->last = job;
+    jobs->last = &job->next;
+    jobs->count++;
+}
+
+static void fail_all(struct jobs *jobs, enum db_rc rc)
+{
+    for (struct db_job *job = jobs->first; job; job = job->next) job->rc = rc;
+}
+
+/* Hand the results to the loop, all at once, with one write to its eventfd. From here on the jobs are not ours. */
+static void post_all(struct jobs *jobs)
+{
+    struct op *list = NULL, **last = &list;
+
+    for (struct db_job *job = jobs->first; job; job = job->next) {
+        *last = job->op;
+        job->op->next = NULL;
+        last = &job->op->next;
+    }
+    if (list) loop_post(list);
+    *jobs = (struct jobs){0};
+}
+
+/* All the reads of a batch see the same state of the world. */
+static void run_reads(struct jobs *jobs)
+{
+    enum db_rc rc = ready();
+
+    if (rc == DB_OK) rc = run(db.prepared[BEGIN_READ]);
+    if (rc != DB_OK) {
+        fail_all(jobs, rc);
+        return;
+    }
+    db.now_ms = wall_ms();
+    for (struct db_job *job = jobs->first; job; job = job->next) job->run(job);
+    run(db.prepared[COMMIT]); /* nothing was written: it cannot lose anything */
+    if (!sqlite3_get_autocommit(db.handle)) run(db.prepared[ROLLBACK]);
+    atomic_fetch_add(&db.reads, jobs->count);
+}
+
+static void run_one_write(struct db_job *job)
+{
+    enum db_rc rc = run(db.prepared[SAVEPOINT]);
+
+    if (rc == DB_OK) {
+        job->run(job);
+        /* An answer of "no" has written nothing, but perhaps kept the outcome for its key. Trouble undoes what it did. */
+        if (is_trouble(job->rc) && !sqlite3_get_autocommit(db.handle)) run(db.prepared[ROLLBACK_TO]);
+        if (!sqlite3_get_autocommit(db.handle)) rc = run(db.prepared[RELEASE]);
+    }
+    if (rc != DB_OK) job->rc = rc;
+}
+
+/* One transaction for the whole group, one commit, one fsync. */
+static enum db_rc write_group(struct jobs *group)
+{
+    enum db_rc rc = ready();
+
+    if (rc == DB_OK) rc = run(db.prepared[BEGIN_WRITE]);
+    if (rc != DB_OK) return rc;
+    db.now_ms = wall_ms(); /* after the lock is ours: instants are in the order of commits, among all processes */
+    for (struct db_job *job = group->first; job; job = job->next) {
+        run_one_write(job);
+        /* A full disk, among others, makes SQLite roll back everything: nobody's write has survived. */
+        if (sqlite3_get_autocommit(db.handle)) return is_trouble(job->rc) ? job->rc : DB_BROKEN;
+    }
+    rc = run(db.prepared[COMMIT]);
+    if (!sqlite3_get_autocommit(db.handle)) run(db.prepared[ROLLBACK]);
+    if (rc == DB_OK && file_moved()) rc = DB_MISSING;
+    return rc;
+}
+
+static void run_writes(struct jobs *group)
+{
+    enum db_rc rc = write_group(group);
+
+    /* Honestly: whatever each of them was told, it is undone. */
+    if (rc != DB_OK) fail_all(group, rc);
+    atomic_fetch_add(&db.writes, group->count);
+    atomic_fetch_add(&db.commits, 1);
+    if (group->count > atomic_load(&db.group_max)) atomic_store(&db.group_max, group->count);
+}
+
+static void run_batch(struct db_job *batch)
+{
+    struct jobs reads = {0}, writes = {0};
+    int64_t served_ns = clock_ns();
+
+    atomic_fetch_add(&db.batches, 1);
+    for (struct db_job *job = batch, *next; job; job = next) {
+        next = job->next;
+        job->op->served_ns = served_ns;
+        if (!job->writes) jobs_push(&reads, job);
+        else jobs_push(&writes, job);
+    }
+    if (reads.count) run_reads(&reads);
+    post_all(&reads); /* they need not wait for the disk */
+    for (struct db_job *job = writes.first, *next; job;) {
+        struct jobs group = {0};
+
+        for (; job && (!db.options.group_max || group.count < db.options.group_max); job = next) {
+            next = job->next;
+            jobs_push(&group, job);
+        }
+        run_writes(&group);
+        post_all(&group);
+    }
+}
+
+static void *worker(void *unused)
+{
+    (void)unused;
+    for (;;) {
+        pthread_mutex_lock(&db.lock);
+        while (!db.first && !db.closing) pthread_cond_wait(&db.not_empty, &db.lock);
+        struct db_job *batch = db.first;
+        db.first = NULL;
+        db.last = &db.first;
+        db.waiting = 0;
+        pthread_mutex_unlock(&db.lock);
+        if (!batch) return NULL; /* closing, and all is done */
+
+        atomic_store(&db.depth, 0);
+        atomic_store(&db.busy, true);
+        run_batch(batch);
+        atomic_store(&db.busy, false);
+    }
+}
+
+/* Loop thread. */
+static void submit(struct db_job *job, void (*run_job)(struct db_job *), bool writes, struct op *op)
+{
+    bool full;
+
+    *job = (struct db_job){.op = op, .run = run_job, .writes = writes};
+    op->what = "db";
+    if (db.options.blocking) { /* the loop waits for the disk, and everybody with it */
+        run_batch(job);
+        return;
+    }
+    pthread_mutex_lock(&db.lock);
+    full = db.waiting >= DB_QUEUE_MAX;
+    if (!full) {
+        *db.last = job;
+        db.last = &job->next;
+        atomic_store(&db.depth, ++db.waiting);
+    }
+    pthread_mutex_unlock(&db.lock);
+    if (full) {
+        job->rc = DB_QUEUE_FULL;
+        atomic_fetch_add(&db.refused, 1);
+        op->next = NULL;
+        loop_post(op); /* trap: completing inside the call that started it */
+        return;
+    }
+    pthread_cond_signal(&db.not_empty);
+}
+
+void db_open_account(struct db_account *a, struct op *op) { submit(&a->job, open_account, true, op); }
+void db_get_account(struct db_account *a, struct op *op) { submit(&a->job, get_account, false, op); }
+void db_authenticate(struct db_account *a, struct op *op) { submit(&a->job, authenticate, false, op); }
+void db_list_entries(struct db_entries *e, struct op *op) { submit(&e->job, list_entries, false, op); }
+void db_transfer(struct db_transfer *t, struct op *op) { submit(&t->job, transfer, true, op); }
+void db_place_order(struct db_order *o, struct op *op) { submit(&o->job, place_order, true, op); }
+void db_get_order(struct db_order *o, struct op *op) { submit(&o->job, get_order, false, op); }
+void db_cancel_order(struct db_order *o, struct op *op) { submit(&o->job, cancel_order, true, op); }
+void db_list_orders(struct db_orders *l, struct op *op) { submit(&l->job, list_orders, false, op); }
+void db_order_events(struct db_events *e, struct op *op) { submit(&e->job, order_events, false, op); }
+void db_ping(struct db_ping *p, struct op *op) { submit(&p->job, ping, false, op); }
+void db_slow_query(struct db_slow *s, struct op *op) { submit(&s->job, slow_query, false, op); }
+
+int db_open(const struct db_options *options, char *error, size_t error_size)
+{
+    sigset_t all, before;
+    int rc = 0;
+
+    db.options = *options;
+    db.closing = false;
+    const char *wrong = open_handle(true);
+    if (wrong) {
+        snprintf(error, error_size, "the database %s cannot be used: %s", options->path, wrong);
+        close_handle();
+        return -1;
+    }
+    if (options->blocking) return 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's business */
+    rc = pthread_create(&db.thread, NULL, worker, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc == 0) return 0;
+    snprintf(error, error_size, "the database worker cannot start: %s", strerror(rc));
+    close_handle();
+    return -1;
+}
+
+void db_close(void)
+{
+    if (!db.options.blocking) {
+        pthread_mutex_lock(&db.lock);
+        db.closing = true;
+        pthread_mutex_unlock(&db.lock);
+        pthread_cond_signal(&db.not_empty);
+        pthread_join(db.thread, NULL);
+    }
+    if (db.handle) close_handle();
+}
+
+size_t db_queue_depth(void)
+{
+    return atomic_load(&db.depth);
+}
+
+bool db_worker_busy(void)
+{
+    return atomic_load(&db.busy);
+}
+
+void db_stats(struct db_stats *s)
+{
+    *s = (struct db_stats){
+        .reads = atomic_load(&db.reads),
+        .writes = atomic_load(&db.writes),
+        .batches = atomic_load(&db.batches),
+        .commits = atomic_load(&db.commits),
+        .refused = atomic_load(&db.refused),
+        .group_max = atomic_load(&db.group_max),
+    };
+}
+
+/* ---- --audit -------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Each query returns the id of whatever breaks the rule. */
+static const struct {
+    const char *rule, *sql;
+} audit_rules[] = {
+    {"every movement is a pair that sums to zero",
+     "SELECT movement_id FROM entries GROUP BY movement_id HAVING count(*) <> 2 OR sum(amount_cents) <> 0"},
+    {"both sides of a movement tell the same story",
+     "SELECT a.id FROM entries a JOIN entries b ON b.id = a.movement_id WHERE a.id <> b.id AND "
+     "(a.kind <> b.kind OR a.at_ms <> b.at_ms OR a.account_id <> b.peer_id OR a.peer_id <> b.account_id OR a.order_id IS NOT b.order_id)"},
+    {"all entries together sum to zero", "SELECT sum(amount_cents) FROM entries HAVING sum(amount_cents) <> 0"},
+    {"every balance is the sum of its entries",
+     "SELECT a.id FROM accounts a LEFT JOIN (SELECT account_id, sum(amount_cents) AS total FROM entries GROUP BY account_id) e "
+     "ON e.account_id = a.id WHERE a.balance_cents <> coalesce(e.total, 0)"},
+    {"no customer owes anything", "SELECT id FROM accounts WHERE id > 0 AND balance_cents < 0"},
+    {"every order is paid, once, in full",
+     "SELECT o.id FROM orders o LEFT JOIN (SELECT order_id, account_id, count(*) AS n, sum(amount_cents) AS total FROM entries "
+     "WHERE kind = 'order' AND account_id > 0 GROUP BY order_id) e ON e.order_id = o.id "
+     "WHERE e.n IS NOT 1 OR e.total <> -o.price_cents OR e.account_id <> o.account_id"},
+    {"every cancelled order is refunded, once, in full, and no other",
+     "SELECT o.id FROM orders o LEFT JOIN (SELECT order_id, account_id, count(*) AS n, sum(amount_cents) AS total FROM entries "
+     "WHERE kind = 'refund' AND account_id > 0 GROUP BY order_id) e ON e.order_id = o.id "
+     "WHERE CASE WHEN o.cancelled_at_ms IS NULL THEN e.n IS NOT NULL "
+     "ELSE e.n IS NOT 1 OR e.total <> o.price_cents OR e.account_id <> o.account_id END"},
+    {"every reference leads somewhere", "SELECT rowid FROM pragma_foreign_key_check"},
+    {"the file is sound", "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'"},
+};
+
+#define FAULTS_SHOWN 10
+
+/* Returns how many faults there are, -1 if the query cannot be run. */
+static long audit_rule(sqlite3 *handle, const char *text, FILE *out)
+{
+    sqlite3_stmt *s;
+    long faults = 0;
+    int rc = sqlite3_prepare_v2(handle, text, -1, &s, NULL);
+
+    while (rc == SQLITE_OK && (rc = sqlite3_step(s)) == SQLITE_ROW) {
+        if (faults++ < FAULTS_SHOWN) fprintf(out, "  FAULT: %s\n", (const char *)sqlite3_column_text(s, 0));
+        rc = SQLITE_OK;
+    }
+    sqlite3_finalize(s);
+    if (rc == SQLITE_DONE) return faults;
+    fprintf(out, "  FAULT: %s\n", sqlite3_errmsg(handle));
+    return -1;
+}
+
+int db_audit(const char *path, FILE *out)
+{
+    sqlite3 *handle;
+    sqlite3_stmt *s;
+    bool good = true;
+
+    if (sqlite3_open_v2(path, &handle, SQLITE_OPEN_READONLY, NULL) != SQLITE_OK ||
+        sqlite3_busy_timeout(handle, BUSY_MS) != SQLITE_OK || sqlite3_exec(handle, "BEGIN", NULL, NULL, NULL) != SQLITE_OK ||
+        sqlite3_prepare_v2(handle,
+                           "SELECT (SELECT count(*) FROM accounts WHERE id > 0), (SELECT count(*) FROM orders), "
+                           "(SELECT count(*) FROM entries)",
+                           -1, &s, NULL) != SQLITE_OK) {
+        fprintf(out, "%s cannot be audited: %s\n", path, sqlite3_errmsg(handle));
+        sqlite3_close(handle);
+        return 1;
+    }
+    if (sqlite3_step(s) == SQLITE_ROW)
+        fprintf(out, "%s: %lld accounts, %lld orders, %lld entries\n", path, sqlite3_column_int64(s, 0), sqlite3_column_int64(s, 1),
+                sqlite3_column_int64(s, 2));
+    sqlite3_finalize(s);
+    for (size_t i = 0; i < sizeof audit_rules / sizeof *audit_rules; i++) {
+        long faults = audit_rule(handle, audit_rules[i].sql, out);
+
+        fprintf(out, "%s  %s", faults == 0 ? "ok   " : "WRONG", audit_rules[i].rule);
+        fprintf(out, faults > 0 ? " (%ld faults)\n" : "\n", faults);
+        good = good && faults == 0;
+    }
+    sqlite3_close(handle);
+    return good ? 0 : 1;
+}

@@ -1,0 +1,369 @@
+/* server.c: main(), the options, the listeners, and leaving.
+ *
+ * It owns the listening sockets and the signalfd. What happens after accept() is conn.c's business, what is asked and answered
+ * is the application's. The subtle thing is what to do when descriptors run out: a listener that stays readable but cannot be
+ * accepted from would spin, so it is disarmed until a connection closes. */
+#include "server.h"
+
+#include "conn.h"
+
+#include <argp.h>
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define ACCEPTS_PER_LAP 64         /* trap: accept fairness. A flood of newcomers must not starve those already here */
+#define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
+#define LISTENERS_MAX 8
+#define FDS_RESERVED 32            /* the database and its files, epoll, the listeners, standard streams, external calls */
+
+const char *const forno_version = "forno 0.1";
+
+static struct {
+    struct options options;
+    enum log_style log_style;
+    struct watch listeners[LISTENERS_MAX];
+    size_t listeners_len;
+    bool paused;
+    struct timer resume;
+    struct watch signals;
+    struct timer drain_over;
+} server;
+
+/* Start-up failure: one line that says what is wrong, and what to do about it. */
+static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    fputs("forno: ", stderr);
+    vfprintf(stderr, format, args);
+    fputc('\n', stderr);
+    va_end(args);
+    exit(1);
+}
+
+/* ---- options --------------------------------------------------------------------------------------------------------------- */
+
+enum { OPT_OPENING_CREDIT = 256, OPT_BAKE_MS, OPT_LOG, OPT_DRAIN, OPT_MAX_CONNS, OPT_AUDIT, OPT_GROUP };
+
+static const struct argp_option option_table[] = {
+    {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
+    {"port", 'p', "PORT", 0, "Listen on this port (8000); 0 picks a free one", 0},
+    {"db", 'd', "FILE", 0, "The database (forno.db); made if it is not there", 0},
+    {"opening-credit", OPT_OPENING_CREDIT, "CENTS", 0, "What a new account holds (10000)", 0},
+    {"bake-ms", OPT_BAKE_MS, "MS", 0, "Baking time of one pizza, whatever its flavor", 0},
+    {"log", OPT_LOG, "STYLE", 0, "One line per answer on stderr: text, json or off (text)", 0},
+    {"drain", OPT_DRAIN, "SECONDS", 0, "On SIGTERM, finish within this time (10)", 0},
+    {"max-conns", OPT_MAX_CONNS, "N", 0, "Connections at a time; beyond it accepting pauses (what the descriptor limit allows)", 0},
+    {"group-max", OPT_GROUP, "N", 0, "Writes committed together at most (as many as are waiting)", 0},
+    {"audit", OPT_AUDIT, "FILE", 0, "Prove the ledger of this database, print what was found, and exit 0 or 1", 0},
+    {0},
+};
+
+static int64_t number(struct argp_state *state, const char *text, const char *what, int64_t min, int64_t max)
+{
+    char *end;
+
+    errno = 0;
+    long long n = strtoll(text, &end, 10);
+    if (!isdigit((unsigned char)*text) || *end || errno || n < min || n > max)
+        argp_error(state, "%s must be a whole number from %" PRId64 " to %" PRId64 ", not '%s'", what, min, max, text);
+    return n;
+}
+
+static enum log_style log_style(struct argp_state *state, const char *text)
+{
+    if (strcmp(text, "text") == 0) return LOG_TEXT;
+    if (strcmp(text, "json") == 0) return LOG_JSON;
+    if (strcmp(text, "off") != 0) argp_error(state, "--log must be text, json or off, not '%s'", text);
+    return LOG_OFF;
+}
+
+static error_t set_option(int key, char *arg, struct argp_state *state)
+{
+    struct options *o = &server.options;
+
+    switch (key) {
+    case 'h': o->host = arg; break;
+    case 'p': number(state, arg, "--port", 0, 65535); o->port = arg; break;
+    case 'd': o->db_path = arg; break;
+    case OPT_OPENING_CREDIT: o->opening_credit_cents = number(state, arg, "--opening-credit", 0, INT64_C(1000000000000)); break;
+    case OPT_BAKE_MS: o->bake_ms = number(state, arg, "--bake-ms", 0, 86400000); break;
+    case OPT_LOG: server.log_style = log_style(state, arg); break;
+    case OPT_DRAIN: o->drain_ms = 1000 * number(state, arg, "--drain", 0, 3600); break;
+    case OPT_MAX_CONNS: o->max_conns = (size_t)number(state, arg, "--max-conns", 1, 10000000); break;
+    case OPT_GROUP: o->group_max = (unsigned)number(state, arg, "--group-max", 1, 1000000); break;
+    case OPT_AUDIT: o->audit_path = arg; break;
+    case ARGP_KEY_ARG: argp_error(state, "what is '%s'? There are only options here", arg); break;
+    default: return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
+/* Each option also reads an environment variable: --opening-credit is FORNO_OPENING_CREDIT. The command line wins. */
+static void read_environment(struct argp_state *state)
+{
+    for (const struct argp_option *o = option_table; o->name; o++) {
+        char name[64] = "FORNO_";
+
+        for (size_t i = 0; o->name[i] && i + 7 < sizeof name; i++)
+            name[6 + i] = o->name[i] == '-' ? '_' : (char)toupper((unsigned char)o->name[i]);
+        char *value = getenv(name);
+        if (!value && o->key == 'p') value = getenv("PORT");
+        if (value && *value && o->key != OPT_AUDIT) set_option(o->key, value, state);
+    }
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    if (key == ARGP_KEY_INIT) {
+        read_environment(state);
+        return 0;
+    }
+    return set_option(key, arg, state);
+}
+
+static void print_version(FILE *out, struct argp_state *state)
+{
+    (void)state;
+    fprintf(out, "%s\n", forno_version);
+}
+
+static void read_options(int argc, char **argv)
+{
+    static const struct argp argp = {
+        .options = option_table,
+        .parser = parse_option,
+        .doc = "A pizzeria and its bank: an epoll web service to read, run and curl.\v"
+               "Each option also reads an environment variable, such as FORNO_PORT (or plain PORT) and FORNO_DB.\n"
+               "When it listens it prints its address. Then:  curl http://127.0.0.1:8000/",
+    };
+
+    server.options = (struct options){
+        .host = "127.0.0.1",
+        .port = "8000",
+        .db_path = "forno.db",
+        .opening_credit_cents = 10000,
+        .bake_ms = -1,
+        .drain_ms = 10000,
+    };
+    server.log_style = LOG_TEXT;
+    argp_program_version_hook = print_version;
+    argp_err_exit_status = 2;
+    argp_parse(&argp, argc, argv, 0, NULL, NULL);
+}
+
+/* ---- listening ---------------------------------------------------------------------------------------------------------------- */
+
+static void listeners_arm(void)
+{
+    for (size_t i = 0; i < server.listeners_len; i++) watch_arm(&server.listeners[i], server.paused ? 0 : EPOLLIN);
+}
+
+/* Trap: the EMFILE accept spin. The newcomer stays in the backlog and keeps the listener readable; so stop listening, and look
+ * again when a connection has closed, or after a while, since descriptors may be freed by others. */
+static void accept_pause(void)
+{
+    server.paused = true;
+    counters.accept_pauses++;
+    listeners_arm();
+    timer_start(&server.resume, loop_now_ns() + ACCEPT_PAUSE_NS);
+}
+
+static void accept_resume(void)
+{
+    if (!server.paused || counters.conns >= server.options.max_conns) return;
+    server.paused = false;
+    timer_cancel(&server.resume);
+    listeners_arm();
+}
+
+static void accept_look_again(struct timer *t)
+{
+    if (counters.conns >= server.options.max_conns) timer_start(t, loop_now_ns() + ACCEPT_PAUSE_NS);
+    accept_resume();
+}
+
+static void listener_ready(struct watch *w, uint32_t events)
+{
+    (void)events;
+    for (int i = 0; i < ACCEPTS_PER_LAP; i++) {
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof peer;
+
+        if (counters.conns >= server.options.max_conns) {
+            accept_pause();
+            return;
+        }
+        int fd = accept4(w->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            conn_open(fd, &peer);
+            continue;
+        }
+        switch (errno) {
+        case EAGAIN:
+            return;
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+            accept_pause();
+            return;
+        default: /* trap: ECONNABORTED and its kin (accept(2)): that client has left, the next one may be fine */
+            break;
+        }
+    }
+}
+
+static int listen_on(const struct addrinfo *a, bool only_one, const struct sockaddr_storage *first)
+{
+    int on = 1, fd = socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
+    struct sockaddr_storage address = {0};
+
+    if (fd < 0) return -1;
+    memcpy(&address, a->ai_addr, a->ai_addrlen);
+    /* --port 0 and several addresses: the others take the port that the first was given. The port is at the same place in
+     * both families. */
+    if (first) ((struct sockaddr_in *)&address)->sin_port = ((const struct sockaddr_in *)first)->sin_port;
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* Linux: accepted sockets inherit it, so it costs nothing */
+    if (a->ai_family == AF_INET6 && !only_one) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    if (bind(fd, (struct sockaddr *)&address, a->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0) return fd;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return -1;
+}
+
+/* Blocking getaddrinfo is fine here: nobody is being served yet. */
+static void open_listeners(void)
+{
+    static const struct watch_kind kind = {.name = "listener", .ready = listener_ready};
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list;
+    struct sockaddr_storage first;
+    socklen_t len = sizeof first;
+    const struct options *o = &server.options;
+    int rc = getaddrinfo(o->host, o->port, &hints, &list);
+
+    if (rc != 0) die("cannot find the address %s: %s", o->host, gai_strerror(rc));
+    for (const struct addrinfo *a = list; a && server.listeners_len < LISTENERS_MAX; a = a->ai_next) {
+        bool is_first = server.listeners_len == 0;
+        int fd = listen_on(a, !list->ai_next, is_first ? NULL : &first);
+
+        if (fd < 0 && !is_first) continue; /* "localhost" where IPv6 is switched off: one address will do */
+        if (fd < 0 && errno == EADDRINUSE)
+            die("port %s on %s is in use: choose another with --port, or let --port 0 find one", o->port, o->host);
+        if (fd < 0) die("cannot listen on %s, port %s: %s", o->host, o->port, strerror(errno));
+        if (is_first && getsockname(fd, (struct sockaddr *)&first, &len) != 0) die("getsockname: %s", strerror(errno));
+        if (watch_open(&server.listeners[server.listeners_len], fd, EPOLLIN, &kind) != 0) die("epoll: %s", strerror(errno));
+        server.listeners_len++;
+    }
+    freeaddrinfo(list);
+    bool is_v6 = strchr(o->host, ':') != NULL;
+    printf("listening on http://%s%s%s:%u\n", is_v6 ? "[" : "", o->host, is_v6 ? "]" : "",
+           ntohs(((const struct sockaddr_in *)&first)->sin_port));
+    fflush(stdout);
+}
+
+/* As many descriptors as we may have; of these, connections get all but a reserve. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit limit;
+    struct options *o = &server.options;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) die("getrlimit: %s", strerror(errno));
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) getrlimit(RLIMIT_NOFILE, &limit);
+    size_t allowed = limit.rlim_cur > 2 * FDS_RESERVED ? (size_t)limit.rlim_cur - FDS_RESERVED : (size_t)limit.rlim_cur / 2;
+    if (!o->max_conns || o->max_conns > allowed) o->max_conns = allowed;
+}
+
+/* ---- leaving ------------------------------------------------------------------------------------------------------------------- */
+
+static void drain_is_over(struct timer *t)
+{
+    (void)t;
+    trace_note("leaving with %" PRIu64 " connections and %" PRIu64 " requests unfinished", counters.conns, counters.reqs);
+    loop_stop();
+}
+
+static void drain(int signal)
+{
+    trace_note("%s: finishing what is out, then leaving; a second signal leaves at once", strsignal(signal));
+    for (size_t i = 0; i < server.listeners_len; i++) watch_close(&server.listeners[i]);
+    timer_cancel(&server.resume);
+    timer_start(&server.drain_over, loop_now_ns() + server.options.drain_ms * NS_PER_MS);
+    conns_drain();
+}
+
+/* Trap: work in a signal handler. A signal is a readable descriptor like everything else (signalfd(2)). */
+static void signals_ready(struct watch *w, uint32_t events)
+{
+    struct signalfd_siginfo info;
+
+    (void)events;
+    if (read(w->fd, &info, sizeof info) != sizeof info) return;
+    if (server_draining()) {
+        trace_flush();
+        _exit(1); /* what was acknowledged is on the disk */
+    }
+    drain((int)info.ssi_signo);
+}
+
+static void open_signals(void)
+{
+    static const struct watch_kind kind = {.name = "signalfd", .ready = signals_ready};
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN); /* a vanished reader is EPIPE, not death */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow: EFBIG */
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread starts: they inherit it */
+    int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (fd < 0 || watch_open(&server.signals, fd, EPOLLIN, &kind) != 0) die("signalfd: %s", strerror(errno));
+}
+
+static void before_sleep(void)
+{
+    trace_flush();
+    /* Trap: the exit that drops work. Requests outlive their clients, so both must be gone. */
+    if (server_draining() && counters.conns == 0 && counters.reqs == 0) loop_stop();
+}
+
+int main(int argc, char **argv)
+{
+    char error[512];
+
+    read_options(argc, argv);
+    if (server.options.audit_path) return app_audit(server.options.audit_path);
+    raise_descriptor_limit();
+    if (loop_open() != 0) die("cannot make an event loop: %s", strerror(errno));
+    open_signals();
+    trace_open(server.log_style);
+    server.resume.fired = accept_look_again;
+    server.drain_over.fired = drain_is_over;
+    conns_on_close(accept_resume);
+    loop_before_sleep(before_sleep);
+    if (!app_start(&server.options, error, sizeof error)) die("%s", error);
+    open_listeners();
+
+    int rc = loop_run();
+    if (rc != 0) trace_note("epoll failed: %s", strerror(errno));
+    app_stop();
+    trace_flush();
+    loop_close();
+    return rc == 0 ? 0 : 1;
+}

@@ -1,0 +1,259 @@
+/* trace.c: the server seen from outside: counters, the log, /metrics.
+ *
+ * It owns what is known about the server's work, and stderr. It never waits and never changes what it watches. The subtle
+ * thing is stderr: a pipe that nobody reads would stop a logging loop dead, so lines are gathered, written once a lap as far
+ * as stderr takes them without waiting, and beyond a bound they are dropped and counted. */
+#include "trace.h"
+
+#include "loop.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LOG_MAX (256 * 1024) /* bytes of log that may wait for a slow reader */
+
+struct trace_counters counters;
+
+/* ---- the log --------------------------------------------------------------------------------------------------------------- */
+
+static struct {
+    enum log_style style;
+    struct buf lines;
+} logger = {.style = LOG_TEXT};
+
+/* Trap: logging to a slow pipe. A pipe that poll() calls writable takes PIPE_BUF bytes without waiting (pipe(7)); so do
+ * terminals and files. Its O_NONBLOCK flag is not ours to set: it belongs to everyone who shares the descriptor. */
+void trace_flush(void)
+{
+    while (buf_len(&logger.lines)) {
+        struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT};
+        size_t n = buf_len(&logger.lines);
+
+        if (poll(&err, 1, 0) != 1) return;
+        ssize_t put = write(STDERR_FILENO, logger.lines.mem + logger.lines.start, n < PIPE_BUF ? n : PIPE_BUF);
+        if (put < 0 && errno == EINTR) continue;
+        if (put < 0) { /* closed, or its disk is full: nobody will ever read this */
+            buf_free(&logger.lines);
+            return;
+        }
+        buf_consume(&logger.lines, (size_t)put);
+    }
+}
+
+static bool log_has_room(void)
+{
+    if (buf_len(&logger.lines) < LOG_MAX) return true;
+    counters.log_dropped++;
+    return false;
+}
+
+static void log_time(void)
+{
+    struct timespec now;
+    struct tm utc;
+    char text[32];
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
+    buf_printf(&logger.lines, "%s.%03ldZ", text, now.tv_nsec / 1000000);
+}
+
+void trace_note(const char *format, ...)
+{
+    char text[512];
+    va_list args;
+
+    if (logger.style == LOG_OFF || !log_has_room()) return;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    for (char *c = text; *c; c++) { /* what is logged may quote a path or a peer: no control bytes, and JSON stays JSON */
+        if ((unsigned char)*c < 0x20 || *c == 0x7f || *c == '"' || *c == '\\') *c = '\'';
+    }
+    if (logger.style == LOG_JSON) buf_puts(&logger.lines, "{\"at\":\"");
+    log_time();
+    buf_printf(&logger.lines, logger.style == LOG_JSON ? "\",\"note\":\"%s\"}\n" : " %s\n", text);
+}
+
+static double ms(int64_t ns)
+{
+    return (double)ns / 1e6;
+}
+
+static void log_answer_text(const struct trace_answer *a)
+{
+    struct buf *b = &logger.lines;
+
+    log_time();
+    buf_printf(b, " %d %.*s %.*s %.3fms", a->status, a->method.len ? (int)a->method.len : 1, a->method.len ? a->method.at : "-",
+               a->target.len ? (int)a->target.len : 1, a->target.len ? a->target.at : "-", ms(a->ns));
+    for (unsigned i = 0; i < a->waits_len; i++) buf_printf(b, " %s=%.3fms", a->waits[i].what, ms(a->waits[i].ns));
+    buf_printf(b, " %zuB conn=%u%s\n", a->bytes, a->conn, a->discarded ? " discarded: client gone" : "");
+}
+
+/* Method and target are what the parser lets through: no quote, no backslash, no control byte. */
+static void log_answer_json(const struct trace_answer *a)
+{
+    struct buf *b = &logger.lines;
+
+    buf_puts(b, "{\"at\":\"");
+    log_time();
+    buf_printf(b, "\",\"status\":%d,\"method\":\"%.*s\",\"target\":\"%.*s\",\"route\":\"%s\",\"ms\":%.3f,\"waits\":{", a->status,
+               (int)a->method.len, a->method.len ? a->method.at : "", (int)a->target.len, a->target.len ? a->target.at : "",
+               a->route ? a->route : "", ms(a->ns));
+    for (unsigned i = 0; i < a->waits_len; i++)
+        buf_printf(b, "%s\"%s\":%.3f", i ? "," : "", a->waits[i].what, ms(a->waits[i].ns));
+    buf_printf(b, "},\"bytes\":%zu,\"conn\":%u,\"discarded\":%s}\n", a->bytes, a->conn, a->discarded ? "true" : "false");
+}
+
+/* ---- counting ---------------------------------------------------------------------------------------------------------------- */
+
+/* Answers by route and status: a small open-addressed table. Routes are constants, so a pointer is enough to tell them apart. */
+#define ANSWERS 512
+
+static struct answer_count {
+    const char *route;
+    int status;
+    uint64_t n;
+} answers[ANSWERS];
+
+static void count_answer(const char *route, int status)
+{
+    size_t at = ((uintptr_t)route / 16 * 31 + (size_t)status) % ANSWERS;
+
+    for (size_t i = 0; i < ANSWERS; i++, at = (at + 1) % ANSWERS) {
+        if (!answers[at].n) answers[at] = (struct answer_count){.route = route, .status = status};
+        if (answers[at].route == route && answers[at].status == status) {
+            answers[at].n++;
+            return;
+        }
+    }
+}
+
+/* Lap times in powers of four, from 4 µs to 1 s: bucket i holds laps of at most 4^(i+1) µs. */
+#define LAP_BUCKETS 10
+
+static struct {
+    uint64_t laps, events, timers_fired, completions;
+    int64_t slept_ns, worked_ns;
+    uint64_t lap_bucket[LAP_BUCKETS + 1];
+} seen;
+
+static void loop_woke(int ready, int64_t slept_ns)
+{
+    seen.laps++;
+    seen.events += (uint64_t)ready;
+    seen.slept_ns += slept_ns;
+}
+
+static void loop_dispatched(const struct watch *w, uint32_t events)
+{
+    (void)w;
+    (void)events;
+}
+
+static void loop_fired(const struct timer *t)
+{
+    (void)t;
+    seen.timers_fired++;
+}
+
+static void loop_completed(const struct op *op)
+{
+    (void)op;
+    seen.completions++;
+}
+
+static void loop_lap_ended(int64_t worked_ns)
+{
+    unsigned bucket = 0;
+
+    for (int64_t us = worked_ns / 1000; us > 4 && bucket < LAP_BUCKETS; us /= 4) bucket++;
+    seen.lap_bucket[bucket]++;
+    seen.worked_ns += worked_ns;
+}
+
+void trace_open(enum log_style style)
+{
+    static const struct loop_observer observer = {
+        .woke = loop_woke,
+        .dispatched = loop_dispatched,
+        .fired = loop_fired,
+        .completed = loop_completed,
+        .lap_ended = loop_lap_ended,
+    };
+
+    logger.style = style;
+    loop_observe(&observer);
+}
+
+void trace_answer(const struct trace_answer *a)
+{
+    count_answer(a->route ? a->route : "none", a->status);
+    if (logger.style == LOG_OFF || !log_has_room()) return;
+    if (logger.style == LOG_JSON) log_answer_json(a);
+    else log_answer_text(a);
+}
+
+/* ---- /metrics ------------------------------------------------------------------------------------------------------------------ */
+
+static void metric(struct buf *out, const char *name, const char *type, const char *help, double value)
+{
+    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", name, help, name, type, name, value);
+}
+
+static void lap_histogram(struct buf *out)
+{
+    uint64_t below = 0;
+    double le = 4e-6;
+
+    buf_puts(out, "# HELP forno_lap_seconds Work done in one lap of the loop, from waking to sleeping.\n"
+                  "# TYPE forno_lap_seconds histogram\n");
+    for (unsigned i = 0; i < LAP_BUCKETS; i++, le *= 4) {
+        below += seen.lap_bucket[i];
+        buf_printf(out, "forno_lap_seconds_bucket{le=\"%.6g\"} %llu\n", le, (unsigned long long)below);
+    }
+    below += seen.lap_bucket[LAP_BUCKETS];
+    buf_printf(out, "forno_lap_seconds_bucket{le=\"+Inf\"} %llu\nforno_lap_seconds_sum %.9g\nforno_lap_seconds_count %llu\n",
+               (unsigned long long)below, (double)seen.worked_ns / 1e9, (unsigned long long)below);
+}
+
+void trace_metrics(struct buf *out)
+{
+    metric(out, "forno_connections", "gauge", "Connections open now.", (double)counters.conns);
+    metric(out, "forno_requests_live", "gauge", "Requests being read or worked on now, with or without a client.",
+           (double)counters.reqs);
+    metric(out, "forno_timers", "gauge", "Timers pending now.", (double)loop_timers());
+    metric(out, "forno_watches", "gauge", "Descriptors in the interest list now.", (double)loop_watches());
+    metric(out, "forno_accepted_total", "counter", "Connections accepted.", (double)counters.accepted);
+    metric(out, "forno_accept_pauses_total", "counter", "Times that accepting paused for want of descriptors.",
+           (double)counters.accept_pauses);
+    metric(out, "forno_refused_connections_total", "counter", "Connections refused by a limit per client.",
+           (double)counters.refused_conns);
+    metric(out, "forno_received_bytes_total", "counter", "Bytes read from clients.", (double)counters.bytes_in);
+    metric(out, "forno_sent_bytes_total", "counter", "Bytes sent to clients.", (double)counters.bytes_out);
+    metric(out, "forno_timeouts_total", "counter", "Connections that missed a deadline.", (double)counters.timeouts);
+    metric(out, "forno_slow_readers_total", "counter", "Subscribers let go for falling behind.", (double)counters.slow_readers);
+    metric(out, "forno_answers_discarded_total", "counter", "Answers whose client had left.", (double)counters.discarded);
+    metric(out, "forno_log_dropped_total", "counter", "Log lines dropped because stderr was not read.",
+           (double)counters.log_dropped);
+    metric(out, "forno_ready_events_total", "counter", "Descriptors that epoll_wait found ready.", (double)seen.events);
+    metric(out, "forno_timers_fired_total", "counter", "Timers fired.", (double)seen.timers_fired);
+    metric(out, "forno_completions_total", "counter", "Operations completed over the eventfd.", (double)seen.completions);
+    metric(out, "forno_asleep_seconds_total", "counter", "Time the loop spent waiting in epoll_wait.", (double)seen.slept_ns / 1e9);
+    lap_histogram(out);
+
+    buf_puts(out, "# HELP forno_requests_total Requests answered, by route and status.\n# TYPE forno_requests_total counter\n");
+    for (size_t i = 0; i < ANSWERS; i++) {
+        if (answers[i].n)
+            buf_printf(out, "forno_requests_total{route=\"%s\",status=\"%d\"} %llu\n", answers[i].route, answers[i].status,
+                       (unsigned long long)answers[i].n);
+    }
+}
