@@ -5,6 +5,7 @@
  * leaves, req->conn becomes NULL, the work goes on, and the answer is discarded. */
 #include "conn.h"
 
+#include "peers.h"
 #include "server.h"
 
 #include <assert.h>
@@ -42,6 +43,7 @@ struct conn {
     struct req *req;                 /* being read, or out; NULL when idle */
     struct buf in;                   /* pipelined bytes that came while a request was out */
     struct buf out;
+    struct peer *peer;               /* whose connection it is, when these are counted */
     int64_t since_ns;                /* the last progress, or the first byte of the head being read */
     int64_t linger_ns;               /* when lingering began */
     uint32_t id;
@@ -379,6 +381,7 @@ static void conn_close(struct conn *c)
     else conns.first = c->next;
     if (c->next) c->next->prev = c->prev;
     timer_cancel(&c->deadline);
+    peer_leave(c->peer);
     watch_close(&c->watch); /* conn_release() follows when the lap ends */
     counters.conns--;
 
@@ -556,18 +559,28 @@ static void conn_ready(struct watch *w, uint32_t events)
     else conn_arm(c, true); /* trap: reading on while the handler works. It fired, so now it is worth a system call */
 }
 
-void conn_open(int fd, const struct sockaddr_storage *peer)
+void conn_open(int fd, const struct sockaddr_storage *address)
 {
     static const struct watch_kind kind = {.name = "connection", .ready = conn_ready, .release = conn_release};
-    struct conn *c = malloc(sizeof *c);
+    struct peer *peer;
 
-    (void)peer;
-    if (!c) {
+    if (!peer_enter(address, &peer)) {
+        counters.refused_conns++;
         close(fd);
         return;
     }
-    *c = (struct conn){.deadline.fired = conn_overdue, .next = conns.first, .id = ++conns.next_id, .since_ns = loop_now_ns()};
-    if (watch_open(&c->watch, fd, EPOLLIN, &kind) != 0) {
+    struct conn *c = malloc(sizeof *c);
+    if (c) {
+        *c = (struct conn){
+            .deadline.fired = conn_overdue,
+            .next = conns.first,
+            .peer = peer,
+            .id = ++conns.next_id,
+            .since_ns = loop_now_ns(),
+        };
+    }
+    if (!c || watch_open(&c->watch, fd, EPOLLIN, &kind) != 0) {
+        peer_leave(peer);
         close(fd);
         free(c);
         return;

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 /* Serve a freshly accepted nonblocking socket. Takes fd in any case. */
-void conn_open(int fd, const struct sockaddr_storage *peer);
+void conn_open(int fd, const struct sockaddr_storage *address);
 
 /* Called whenever a connection has closed: a descriptor is free again. */
 void conns_on_close(void (*hook)(void));

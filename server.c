@@ -6,10 +6,12 @@
 #include "server.h"
 
 #include "conn.h"
+#include "peers.h"
 
 #include <argp.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -20,6 +22,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #define ACCEPTS_PER_LAP 64         /* trap: accept fairness. A flood of newcomers must not starve those already here */
@@ -55,7 +58,7 @@ static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *form
 
 /* ---- options --------------------------------------------------------------------------------------------------------------- */
 
-enum { OPT_OPENING_CREDIT = 256, OPT_BAKE_MS, OPT_LOG, OPT_DRAIN, OPT_MAX_CONNS, OPT_AUDIT, OPT_GROUP };
+enum { OPT_OPENING_CREDIT = 256, OPT_BAKE_MS, OPT_LOG, OPT_DRAIN, OPT_MAX_CONNS, OPT_MAX_CONNS_PER_IP, OPT_AUDIT, OPT_GROUP };
 
 static const struct argp_option option_table[] = {
     {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
@@ -66,6 +69,7 @@ static const struct argp_option option_table[] = {
     {"log", OPT_LOG, "STYLE", 0, "One line per answer on stderr: text, json or off (text)", 0},
     {"drain", OPT_DRAIN, "SECONDS", 0, "On SIGTERM, finish within this time (10)", 0},
     {"max-conns", OPT_MAX_CONNS, "N", 0, "Connections at a time; beyond it accepting pauses (what the descriptor limit allows)", 0},
+    {"max-conns-per-ip", OPT_MAX_CONNS_PER_IP, "N", 0, "Connections of one client (IPv6: one /64) at a time (no limit)", 0},
     {"group-max", OPT_GROUP, "N", 0, "Writes committed together at most (as many as are waiting)", 0},
     {"audit", OPT_AUDIT, "FILE", 0, "Prove the ledger of this database, print what was found, and exit 0 or 1", 0},
     {0},
@@ -103,6 +107,7 @@ static error_t set_option(int key, char *arg, struct argp_state *state)
     case OPT_LOG: server.log_style = log_style(state, arg); break;
     case OPT_DRAIN: o->drain_ms = 1000 * number(state, arg, "--drain", 0, 3600); break;
     case OPT_MAX_CONNS: o->max_conns = (size_t)number(state, arg, "--max-conns", 1, 10000000); break;
+    case OPT_MAX_CONNS_PER_IP: peers_limit((unsigned)number(state, arg, "--max-conns-per-ip", 1, 10000000)); break;
     case OPT_GROUP: o->group_max = (unsigned)number(state, arg, "--group-max", 1, 1000000); break;
     case OPT_AUDIT: o->audit_path = arg; break;
     case ARGP_KEY_ARG: argp_error(state, "what is '%s'? There are only options here", arg); break;
@@ -246,10 +251,17 @@ static int listen_on(const struct addrinfo *a, bool only_one, const struct socka
     return -1;
 }
 
+static void listener_add(int fd)
+{
+    static const struct watch_kind kind = {.name = "listener", .ready = listener_ready};
+
+    if (watch_open(&server.listeners[server.listeners_len], fd, EPOLLIN, &kind) != 0) die("epoll: %s", strerror(errno));
+    server.listeners_len++;
+}
+
 /* Blocking getaddrinfo is fine here: nobody is being served yet. */
 static void open_listeners(void)
 {
-    static const struct watch_kind kind = {.name = "listener", .ready = listener_ready};
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list;
     struct sockaddr_storage first;
     socklen_t len = sizeof first;
@@ -266,13 +278,42 @@ static void open_listeners(void)
             die("port %s on %s is in use: choose another with --port, or let --port 0 find one", o->port, o->host);
         if (fd < 0) die("cannot listen on %s, port %s: %s", o->host, o->port, strerror(errno));
         if (is_first && getsockname(fd, (struct sockaddr *)&first, &len) != 0) die("getsockname: %s", strerror(errno));
-        if (watch_open(&server.listeners[server.listeners_len], fd, EPOLLIN, &kind) != 0) die("epoll: %s", strerror(errno));
-        server.listeners_len++;
+        listener_add(fd);
     }
     freeaddrinfo(list);
-    bool is_v6 = strchr(o->host, ':') != NULL;
-    printf("listening on http://%s%s%s:%u\n", is_v6 ? "[" : "", o->host, is_v6 ? "]" : "",
-           ntohs(((const struct sockaddr_in *)&first)->sin_port));
+}
+
+/* Socket activation, sd_listen_fds(3): whoever started us listens already, and goes on listening while we are restarted, so
+ * no client is ever refused. The sockets are descriptors 3 and up. */
+static bool take_listeners(void)
+{
+    const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+    int on = 1;
+
+    if (!pid || !count || atoi(pid) != getpid()) return false;
+    for (int fd = 3; fd < 3 + atoi(count) && server.listeners_len < LISTENERS_MAX; fd++) {
+        if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+            die("descriptor %d, which LISTEN_FDS speaks of, is of no use: %s", fd, strerror(errno));
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        listener_add(fd);
+    }
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    return server.listeners_len > 0;
+}
+
+static void print_address(bool by_name)
+{
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    char host[NI_MAXHOST], port[NI_MAXSERV];
+
+    if (getsockname(server.listeners[0].fd, (struct sockaddr *)&address, &len) != 0 ||
+        getnameinfo((struct sockaddr *)&address, len, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        die("cannot tell the address we listen on");
+    const char *name = by_name ? server.options.host : host;
+    bool is_v6 = strchr(name, ':') != NULL;
+    printf("listening on http://%s%s%s:%s\n", is_v6 ? "[" : "", name, is_v6 ? "]" : "", port);
     fflush(stdout);
 }
 
@@ -289,6 +330,25 @@ static void raise_descriptor_limit(void)
     if (!o->max_conns || o->max_conns > allowed) o->max_conns = allowed;
 }
 
+/* Tell a service manager how we are, sd_notify(3): one datagram to the socket named in NOTIFY_SOCKET, if there is one. */
+static void notify_manager(const char *state)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    size_t len = path ? strlen(path) : 0;
+
+    if (len < 2 || len >= sizeof address.sun_path) return;
+    memcpy(address.sun_path, path, len);
+    if (path[0] == '@') address.sun_path[0] = '\0'; /* the abstract namespace, unix(7) */
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return;
+    /* A manager that does not listen is its own problem. */
+    if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&address,
+               (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len)) < 0)
+        trace_note("the service manager cannot be told \"%s\": %s", state, strerror(errno));
+    close(fd);
+}
+
 /* ---- leaving ------------------------------------------------------------------------------------------------------------------- */
 
 static void drain_is_over(struct timer *t)
@@ -301,6 +361,7 @@ static void drain_is_over(struct timer *t)
 static void drain(int signal)
 {
     trace_note("%s: finishing what is out, then leaving; a second signal leaves at once", strsignal(signal));
+    notify_manager("STOPPING=1");
     for (size_t i = 0; i < server.listeners_len; i++) watch_close(&server.listeners[i]);
     timer_cancel(&server.resume);
     timer_start(&server.drain_over, loop_now_ns() + server.options.drain_ms * NS_PER_MS);
@@ -358,7 +419,10 @@ int main(int argc, char **argv)
     conns_on_close(accept_resume);
     loop_before_sleep(before_sleep);
     if (!app_start(&server.options, error, sizeof error)) die("%s", error);
-    open_listeners();
+    bool activated = take_listeners();
+    if (!activated) open_listeners();
+    print_address(!activated);
+    notify_manager("READY=1");
 
     int rc = loop_run();
     if (rc != 0) trace_note("epoll failed: %s", strerror(errno));
