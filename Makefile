@@ -19,13 +19,19 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -MMD -MP
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
 DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck
+DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
 SOURCES   := $(wildcard *.c app/*.c)
 UNITS     := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
-FORMATTED  = $(wildcard *.[ch] app/*.[ch] tests/unit/*.[ch])
+FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FORMATTED  = $(wildcard *.[ch] app/*.[ch] tests/*/*.[ch])
+
+# What tests/faults/wrap.c can make fail.
+FAULTS = accept4 recv send epoll_wait epoll_ctl malloc calloc realloc
 
 ASAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN = -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+FUZZ = $(ASAN) -fsanitize=fuzzer-no-link
 
 all: server
 
@@ -34,6 +40,8 @@ help:
 	@echo 'make run      install what is missing, build, serve http://localhost:8000'
 	@echo 'make test     install what tests need, run all tests under ASan and UBSan'
 	@echo 'make tsan     run all tests under ThreadSanitizer'
+	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections'
+	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser and the routes that long each'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering'
 	@echo 'make format   apply clang-format'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
@@ -60,11 +68,14 @@ need-test:
 	$(call need,$(DEBS_TEST))
 need-check:
 	$(call need,$(DEBS_CHECK))
+need-fuzz:
+	$(call need,$(DEBS_FUZZ))
 
 # ---- one set of objects per kind of build, so that they never mix --------------------------------------------------------
 
 # $(1): its name under build/. $(2): flags to compile and link with. $(3): flags to link with.
-# A unit test is linked with everything but main(), and may ask for more: /* LDFLAGS: … */ in its source.
+# A unit test is linked with everything but main(), and may ask for more: /* LDFLAGS: … */ in its source. server-faults is the
+# server with tests/faults/wrap.c between it and the kernel.
 define KIND
 OBJECTS_$(1) = $$(SOURCES:%.c=build/$(1)/%.o)
 
@@ -75,20 +86,24 @@ build/$(1)/%.o: %.c Makefile
 build/$(1)/server: $$(OBJECTS_$(1))
 	$$(CC) $(2) -o $$@ $$^ $(3) $$(PKG_LIBS) -pthread
 
+build/$(1)/server-faults: $$(OBJECTS_$(1)) build/$(1)/tests/faults/wrap.o
+	$$(CC) $(2) -o $$@ $$^ $(3) $$(FAULTS:%=-Wl,--wrap=%) $$(PKG_LIBS) -pthread
+
 $$(UNITS:%=build/$(1)/%): build/$(1)/%: build/$(1)/tests/unit/%.o $$(filter-out build/$(1)/server.o,$$(OBJECTS_$(1)))
 	$$(CC) $(2) -o $$@ $$^ $(3) $$(shell sed -n 's|^/\* LDFLAGS: \(.*\) \*/$$$$|\1|p' tests/unit/$$*.c) $$(PKG_LIBS) -lcmocka -pthread
 
--include $$(OBJECTS_$(1):.o=.d) $$(UNITS:%=build/$(1)/tests/unit/%.d)
+-include $$(OBJECTS_$(1):.o=.d) $$(UNITS:%=build/$(1)/tests/unit/%.d) build/$(1)/tests/faults/wrap.d
 endef
 
 $(eval $(call KIND,release,$$(CFLAGS) $$(HARDENED),$$(LDFLAGS)))
 $(eval $(call KIND,asan,$$(ASAN),))
 $(eval $(call KIND,tsan,$$(TSAN),))
+$(eval $(call KIND,fuzz,$$(FUZZ),))
 
 .SECONDARY:
 
 server: build/release/server
-	cp $< $@
+	cp -f $< $@
 
 run: need-build
 	@$(MAKE) --no-print-directory server
@@ -105,14 +120,38 @@ endef
 test: need-test
 	@$(MAKE) --no-print-directory run-asan
 
-run-asan: build/asan/server $(UNITS:%=build/asan/%)
+run-asan: build/asan/server build/asan/server-faults $(UNITS:%=build/asan/%)
 	$(call run-tests,asan)
 
 tsan: need-test
 	@$(MAKE) --no-print-directory run-tsan
 
-run-tsan: build/tsan/server $(UNITS:%=build/tsan/%)
+run-tsan: build/tsan/server build/tsan/server-faults $(UNITS:%=build/tsan/%)
 	$(call run-tests,tsan)
+
+# SECONDS for each of these. FORNO_TORTURE_SEED repeats a torture; build/fuzz/NAME FILE repeats a finding of the fuzzer.
+torture fuzz: SECONDS = 60
+
+torture: need-test
+	@FORNO_TORTURE_SECONDS=$(SECONDS) $(MAKE) --no-print-directory run-torture
+
+run-torture: build/asan/server
+	FORNO_SERVER=$(CURDIR)/$< $(PYTHON) -m pytest -q -p no:cacheprovider tests/test_torture.py
+
+fuzz: need-fuzz
+	@$(MAKE) --no-print-directory run-fuzz SECONDS=$(SECONDS)
+
+run-fuzz: $(FUZZERS:%=build/fuzz/%)
+	@for f in $(FUZZERS:fuzz_%=%); do echo "== fuzz_$$f"; mkdir -p build/fuzz/corpus/$$f; \
+	  build/fuzz/fuzz_$$f -max_total_time=$(SECONDS) -max_len=20000 -timeout=5 -print_final_stats=1 -verbosity=0 \
+	    -dict=tests/fuzz/$$f.dict -artifact_prefix=build/fuzz/ build/fuzz/corpus/$$f tests/fuzz/seeds/$$f || exit 1; done
+
+# libFuzzer comes with clang. Each fuzzer is linked with what it feeds; where it stops, its own stand-ins begin.
+build/fuzz/%: CC = clang
+build/fuzz/fuzz_http: build/fuzz/tests/fuzz/fuzz_http.o build/fuzz/http.o
+build/fuzz/fuzz_routes: build/fuzz/tests/fuzz/fuzz_routes.o $(patsubst %.c,build/fuzz/%.o,http.c trace.c $(wildcard app/*.c))
+build/fuzz/fuzz_%:
+	$(CC) $(FUZZ) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
 
 # ---- checks -----------------------------------------------------------------------------------------------------------------
 
@@ -155,4 +194,5 @@ install: server
 clean:
 	rm -rf build server
 
-.PHONY: all help run test tsan check compiles layering format install clean need-build need-test need-check run-asan run-tsan
+.PHONY: all help run test tsan torture fuzz check compiles layering format install clean need-build need-test need-check \
+  need-fuzz run-asan run-tsan run-torture run-fuzz

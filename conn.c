@@ -192,8 +192,11 @@ static void req_finish(struct req *r)
 
 static void req_run(struct req *r, step_fn *step)
 {
+    const char *name = r->step_name;
+
     r->waiting = false;
     step(r);
+    trace_step(name);
     assert(r->waiting != r->answered); /* rule 1 */
     if (r->answered) req_finish(r);
 }

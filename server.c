@@ -35,6 +35,7 @@ const char *const forno_version = "forno 0.1";
 static struct {
     struct options options;
     enum log_style log_style;
+    int64_t stall_ms;
     struct watch listeners[LISTENERS_MAX];
     size_t listeners_len;
     bool paused;
@@ -58,7 +59,8 @@ static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *form
 
 /* ---- options --------------------------------------------------------------------------------------------------------------- */
 
-enum { OPT_OPENING_CREDIT = 256, OPT_BAKE_MS, OPT_LOG, OPT_DRAIN, OPT_MAX_CONNS, OPT_MAX_CONNS_PER_IP, OPT_AUDIT, OPT_GROUP };
+enum { OPT_OPENING_CREDIT = 256, OPT_BAKE_MS, OPT_LOG, OPT_DRAIN, OPT_MAX_CONNS, OPT_MAX_CONNS_PER_IP, OPT_AUDIT, OPT_GROUP,
+       OPT_COURIER, OPT_LAB, OPT_NO_LAB, OPT_BLOCKING, OPT_STALL_MS };
 
 static const struct argp_option option_table[] = {
     {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
@@ -66,6 +68,11 @@ static const struct argp_option option_table[] = {
     {"db", 'd', "FILE", 0, "The database (forno.db); made if it is not there", 0},
     {"opening-credit", OPT_OPENING_CREDIT, "CENTS", 0, "What a new account holds (10000)", 0},
     {"bake-ms", OPT_BAKE_MS, "MS", 0, "Baking time of one pizza, whatever its flavor", 0},
+    {"courier", OPT_COURIER, "URL", 0, "The external service that quotes deliveries (this server itself)", 0},
+    {"lab", OPT_LAB, NULL, 0, "Open the lab (by default it is, if only this machine can reach us)", 0},
+    {"no-lab", OPT_NO_LAB, NULL, 0, "Close the lab", 0},
+    {"blocking", OPT_BLOCKING, NULL, 0, "Do every wait in place, as a synchronous server does: for comparison", 0},
+    {"stall-ms", OPT_STALL_MS, "MS", 0, "Log laps of the loop that take longer than this (50); 0: never", 0},
     {"log", OPT_LOG, "STYLE", 0, "One line per answer on stderr: text, json or off (text)", 0},
     {"drain", OPT_DRAIN, "SECONDS", 0, "On SIGTERM, finish within this time (10)", 0},
     {"max-conns", OPT_MAX_CONNS, "N", 0, "Connections at a time; beyond it accepting pauses (what the descriptor limit allows)", 0},
@@ -108,6 +115,11 @@ static error_t set_option(int key, char *arg, struct argp_state *state)
     case OPT_DRAIN: o->drain_ms = 1000 * number(state, arg, "--drain", 0, 3600); break;
     case OPT_MAX_CONNS: o->max_conns = (size_t)number(state, arg, "--max-conns", 1, 10000000); break;
     case OPT_MAX_CONNS_PER_IP: peers_limit((unsigned)number(state, arg, "--max-conns-per-ip", 1, 10000000)); break;
+    case OPT_COURIER: o->courier = arg; break;
+    case OPT_LAB: o->lab = LAB_ON; break;
+    case OPT_NO_LAB: o->lab = LAB_OFF; break;
+    case OPT_BLOCKING: o->blocking = true; break;
+    case OPT_STALL_MS: server.stall_ms = number(state, arg, "--stall-ms", 0, 3600000); break;
     case OPT_GROUP: o->group_max = (unsigned)number(state, arg, "--group-max", 1, 1000000); break;
     case OPT_AUDIT: o->audit_path = arg; break;
     case ARGP_KEY_ARG: argp_error(state, "what is '%s'? There are only options here", arg); break;
@@ -126,7 +138,8 @@ static void read_environment(struct argp_state *state)
             name[6 + i] = o->name[i] == '-' ? '_' : (char)toupper((unsigned char)o->name[i]);
         char *value = getenv(name);
         if (!value && o->key == 'p') value = getenv("PORT");
-        if (value && *value && o->key != OPT_AUDIT) set_option(o->key, value, state);
+        if (!value || !*value || o->key == OPT_AUDIT) continue;
+        if (o->arg || strcmp(value, "0") != 0) set_option(o->key, value, state); /* FORNO_LAB=1; 0 is as good as nothing */
     }
 }
 
@@ -164,6 +177,7 @@ static void read_options(int argc, char **argv)
         .drain_ms = 10000,
     };
     server.log_style = LOG_TEXT;
+    server.stall_ms = 50;
     argp_program_version_hook = print_version;
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, NULL);
@@ -302,18 +316,35 @@ static bool take_listeners(void)
     return server.listeners_len > 0;
 }
 
-static void print_address(bool by_name)
+static bool is_loopback(const struct sockaddr_storage *a)
 {
-    struct sockaddr_storage address;
-    socklen_t len = sizeof address;
-    char host[NI_MAXHOST], port[NI_MAXSERV];
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)a)->sin6_addr;
 
-    if (getsockname(server.listeners[0].fd, (struct sockaddr *)&address, &len) != 0 ||
-        getnameinfo((struct sockaddr *)&address, len, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-        die("cannot tell the address we listen on");
-    const char *name = by_name ? server.options.host : host;
-    bool is_v6 = strchr(name, ':') != NULL;
-    printf("listening on http://%s%s%s:%s\n", is_v6 ? "[" : "", name, is_v6 ? "]" : "", port);
+    if (a->ss_family == AF_INET) return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == 127;
+    return a->ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(v6);
+}
+
+/* It is known now where we listen: tell the application, then the user. `name`: what the user calls our host, NULL: nothing. */
+static void announce(const char *name)
+{
+    char host[NI_MAXHOST], port[NI_MAXSERV], url[NI_MAXHOST + NI_MAXSERV + 16], error[512];
+    bool loopback = true;
+
+    for (size_t i = server.listeners_len; i-- > 0;) { /* the first one last: it is the one to tell of */
+        struct sockaddr_storage address;
+        socklen_t len = sizeof address;
+
+        if (getsockname(server.listeners[i].fd, (struct sockaddr *)&address, &len) != 0 ||
+            getnameinfo((struct sockaddr *)&address, len, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+            die("cannot tell the address we listen on");
+        loopback = loopback && is_loopback(&address);
+    }
+    /* "Everywhere" is an address to listen on, not one to call. */
+    const char *callable = strcmp(host, "0.0.0.0") == 0 ? "127.0.0.1" : strcmp(host, "::") == 0 ? "::1" : host;
+    snprintf(url, sizeof url, strchr(callable, ':') ? "http://[%s]:%s" : "http://%s:%s", callable, port);
+    if (!app_listening(url, loopback, error, sizeof error)) die("%s", error);
+    if (!name) name = host;
+    printf(strchr(name, ':') ? "listening on http://[%s]:%s\n" : "listening on http://%s:%s\n", name, port);
     fflush(stdout);
 }
 
@@ -413,7 +444,7 @@ int main(int argc, char **argv)
     raise_descriptor_limit();
     if (loop_open() != 0) die("cannot make an event loop: %s", strerror(errno));
     open_signals();
-    trace_open(server.log_style);
+    trace_open(server.log_style, server.stall_ms);
     server.resume.fired = accept_look_again;
     server.drain_over.fired = drain_is_over;
     conns_on_close(accept_resume);
@@ -421,7 +452,7 @@ int main(int argc, char **argv)
     if (!app_start(&server.options, error, sizeof error)) die("%s", error);
     bool activated = take_listeners();
     if (!activated) open_listeners();
-    print_address(!activated);
+    announce(activated ? NULL : server.options.host);
     notify_manager("READY=1");
 
     int rc = loop_run();

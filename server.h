@@ -102,6 +102,9 @@ struct options {
     int64_t drain_ms;
     size_t max_conns;               /* 0: what the descriptor limit allows */
     unsigned group_max;             /* see db.h */
+    const char *courier;            /* the external service's URL; NULL: we are our own */
+    enum { LAB_ON_LOOPBACK, LAB_ON, LAB_OFF } lab;
+    bool blocking;                  /* every wait in place, for comparison */
 };
 
 extern const char *const forno_version;
@@ -112,6 +115,9 @@ extern const char *const forno_version;
  * what is wrong and what to do about it. */
 bool app_start(const struct options *options, char *error, size_t error_size);
 
+/* Called once, when it is known where we listen, and whether only this machine can reach us. False: like app_start(). */
+bool app_listening(const char *own_url, bool loopback, char *error, size_t error_size);
+
 /* Called once, after the last lap: let the database finish. */
 void app_stop(void);
 
@@ -119,7 +125,7 @@ void app_stop(void);
 int app_audit(const char *path);
 
 /* The first step for a request whose head is complete, or which has failed (r->msg.phase == HTTP_FAILED: r->msg.status and
- * r->msg.error say why). Sets r->route and r->param. If the step refuses the request whatever its body may be, r->refused is
+ * r->msg.error say why). Sets r->route, r->param and r->step_name. If the step refuses the request whatever its body may be, r->refused is
  * set, so that nobody is asked to send one. */
 step_fn *app_route(struct req *r);
 

@@ -144,6 +144,11 @@ static struct {
     uint64_t laps, events, timers_fired, completions;
     int64_t slept_ns, worked_ns;
     uint64_t lap_bucket[LAP_BUCKETS + 1];
+    int64_t stall_ns;
+    struct lap_watch *lap_watches;
+    /* of the lap in progress */
+    int64_t step_from_ns, slowest_ns;
+    const char *slowest;
 } seen;
 
 static void loop_woke(int ready, int64_t slept_ns)
@@ -151,6 +156,36 @@ static void loop_woke(int ready, int64_t slept_ns)
     seen.laps++;
     seen.events += (uint64_t)ready;
     seen.slept_ns += slept_ns;
+    seen.step_from_ns = loop_now_ns();
+    seen.slowest_ns = 0;
+    seen.slowest = NULL;
+}
+
+void trace_step(const char *name)
+{
+    int64_t now_ns = clock_ns(), took_ns = now_ns - seen.step_from_ns;
+
+    seen.step_from_ns = now_ns;
+    if (took_ns <= seen.slowest_ns) return;
+    seen.slowest_ns = took_ns;
+    seen.slowest = name;
+}
+
+void trace_laps_watch(struct lap_watch *w)
+{
+    *w = (struct lap_watch){.next = seen.lap_watches};
+    if (w->next) w->next->prev = w;
+    seen.lap_watches = w;
+}
+
+int64_t trace_laps_unwatch(struct lap_watch *w)
+{
+    int64_t this_ns = clock_ns() - loop_now_ns();
+
+    if (w->prev) w->prev->next = w->next;
+    else seen.lap_watches = w->next;
+    if (w->next) w->next->prev = w->prev;
+    return w->longest_ns > this_ns ? w->longest_ns : this_ns;
 }
 
 static void loop_dispatched(const struct watch *w, uint32_t events)
@@ -178,9 +213,16 @@ static void loop_lap_ended(int64_t worked_ns)
     for (int64_t us = worked_ns / 1000; us > 4 && bucket < LAP_BUCKETS; us /= 4) bucket++;
     seen.lap_bucket[bucket]++;
     seen.worked_ns += worked_ns;
+    for (struct lap_watch *w = seen.lap_watches; w; w = w->next) {
+        if (worked_ns > w->longest_ns) w->longest_ns = worked_ns;
+    }
+    if (!seen.stall_ns || worked_ns < seen.stall_ns) return;
+    counters.stalls++;
+    trace_note("the loop stood still for %.1f ms: %s took %.1f ms of it", ms(worked_ns), seen.slowest ? seen.slowest : "no step",
+               ms(seen.slowest_ns));
 }
 
-void trace_open(enum log_style style)
+void trace_open(enum log_style style, int64_t stall_ms)
 {
     static const struct loop_observer observer = {
         .woke = loop_woke,
@@ -191,6 +233,7 @@ void trace_open(enum log_style style)
     };
 
     logger.style = style;
+    seen.stall_ns = stall_ms * NS_PER_MS;
     loop_observe(&observer);
 }
 
@@ -242,6 +285,7 @@ void trace_metrics(struct buf *out)
     metric(out, "forno_timeouts_total", "counter", "Connections that missed a deadline.", (double)counters.timeouts);
     metric(out, "forno_slow_readers_total", "counter", "Subscribers let go for falling behind.", (double)counters.slow_readers);
     metric(out, "forno_answers_discarded_total", "counter", "Answers whose client had left.", (double)counters.discarded);
+    metric(out, "forno_stalls_total", "counter", "Laps longer than --stall-ms.", (double)counters.stalls);
     metric(out, "forno_log_dropped_total", "counter", "Log lines dropped because stderr was not read.",
            (double)counters.log_dropped);
     metric(out, "forno_ready_events_total", "counter", "Descriptors that epoll_wait found ready.", (double)seen.events);

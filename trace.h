@@ -15,6 +15,7 @@ struct trace_counters {
     uint64_t timeouts;                                 /* connections that missed a deadline */
     uint64_t slow_readers;                             /* subscribers let go for falling behind */
     uint64_t discarded;                                /* answers to clients who had left */
+    uint64_t stalls;                                   /* laps longer than --stall-ms */
     uint64_t log_dropped;                              /* lines nobody read fast enough */
 };
 
@@ -22,8 +23,19 @@ extern struct trace_counters counters;
 
 enum log_style { LOG_TEXT, LOG_JSON, LOG_OFF };
 
-/* Watch the loop from now on, and log answers to stderr in this style. */
-void trace_open(enum log_style style);
+/* Watch the loop from now on, log answers to stderr in this style, and log laps longer than stall_ms (0: none). */
+void trace_open(enum log_style style, int64_t stall_ms);
+
+/* A step of this name (a constant) has just ended. What the lap did since the last one is put down to it. */
+void trace_step(const char *name);
+
+/* The longest lap between watching and unwatching, the lap in progress included: how long everybody else had to wait. */
+struct lap_watch {
+    struct lap_watch *prev, *next;
+    int64_t longest_ns;
+};
+void trace_laps_watch(struct lap_watch *w);
+int64_t trace_laps_unwatch(struct lap_watch *w);
 
 /* Write out what the log has gathered, as far as stderr takes it without waiting. Once a lap. */
 void trace_flush(void);

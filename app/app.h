@@ -4,10 +4,12 @@
 
 #include "../db.h"
 #include "../server.h"
+#include "../upstream.h"
 
 #include <cjson/cJSON.h>
 
 extern const struct options *app_options;
+extern bool app_is_own_courier;         /* external calls come back to this very loop: it must not block on them */
 
 /* ---- routes.c ------------------------------------------------------------------------------------------------------------------ */
 
@@ -45,7 +47,8 @@ enum problem {
     PROBLEM_BODY_TOO_LARGE, PROBLEM_TARGET_TOO_LONG, PROBLEM_MEDIA_TYPE, PROBLEM_EXPECTATION, PROBLEM_INVALID_BODY,
     PROBLEM_KEY_REUSED, PROBLEM_TO_ONESELF, PROBLEM_TOO_MUCH, PROBLEM_HEAD_TOO_LARGE, PROBLEM_INTERNAL,
     PROBLEM_UNKNOWN_METHOD, PROBLEM_OVERLOADED, PROBLEM_NO_MEMORY, PROBLEM_DATABASE_LOCKED, PROBLEM_DATABASE_MISSING,
-    PROBLEM_DATABASE_BROKEN, PROBLEM_DRAINING, PROBLEM_HTTP_VERSION, PROBLEM_DISK_FULL,
+    PROBLEM_DATABASE_BROKEN, PROBLEM_DRAINING, PROBLEM_HTTP_VERSION, PROBLEM_DISK_FULL, PROBLEM_WOULD_DEADLOCK,
+    PROBLEM_COURIER_UNREACHABLE, PROBLEM_COURIER_NONSENSE, PROBLEM_COURIER_BUSY, PROBLEM_COURIER_SLOW,
     PROBLEMS
 };
 
@@ -91,7 +94,43 @@ const char *instant(char text[INSTANT_SIZE], int64_t ms);
 /* A page of a list: adds "next" to `json`, and a Link field to the answer. `before` is the last id shown. */
 void json_next(struct req *r, cJSON *json, const char *path, const char *query, int64_t limit, bool more, int64_t before);
 
+/* ---- waits.c: waiting for the time, for a knock, for several things at once ------------------------------------------------------ */
+
+struct waiter {
+    struct op *op;                      /* NULL: not waiting */
+    struct timer timer;
+    int64_t key;
+    struct waiter *prev, *next;
+};
+
+/* With --blocking, time is waited for in place. */
+void waits_start(bool blocking);
+
+/* Complete op at due_ns (on clock_ns()), or when somebody knocks at `key`, or when it is cut short: whichever is first. The
+ * waiter lives in the request's state. `what`: "oven" or "timer". Key 0: nobody knocks there. */
+void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op);
+void knock(int64_t key);
+
+/* The fan-out: hand out any number of ops; when the last of them is done, `whole` is. */
+struct all {
+    struct op *whole;
+    size_t left;
+};
+
+struct part {
+    struct op op;
+    struct all *all;
+    void (*done)(struct part *part);    /* called for each, as it completes; may add further parts. NULL: nothing */
+};
+
+void all_begin(struct all *all, const char *what, struct op *whole);
+struct op *all_add(struct all *all, struct part *part, void (*done)(struct part *part));
+
 /* ---- handlers ---------------------------------------------------------------------------------------------------------------------- */
+
+#define TOKEN_LEN 43 /* 256 bits in base64url */
+#define TOKEN_SIZE (TOKEN_LEN + 1)
+void fresh_token(char text[TOKEN_SIZE], struct db_token *hashed);
 
 void post_account(struct req *r);
 void get_account(struct req *r);
@@ -105,6 +144,15 @@ void get_order(struct req *r);
 void get_orders(struct req *r);
 void delete_order(struct req *r);
 void get_order_events(struct req *r);
+
+void get_courier_quote(struct req *r);
+void get_delivery(struct req *r);
+
+void get_lab_timer(struct req *r);
+void get_lab_thread(struct req *r);
+void get_lab_socket(struct req *r);
+void get_lab_block(struct req *r);
+void get_lab_lost_update(struct req *r);
 
 void get_front(struct req *r);
 void get_healthz(struct req *r);

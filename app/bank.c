@@ -9,25 +9,31 @@
 
 struct opening {
     struct db_account account;
-    char token[sodium_base64_ENCODED_LEN(32, sodium_base64_VARIANT_URLSAFE_NO_PADDING)];
+    char token[TOKEN_SIZE];
 };
+
+/* It has 256 bits of chance, so its hash needs no salt and need not be slow. */
+void fresh_token(char text[TOKEN_SIZE], struct db_token *hashed)
+{
+    unsigned char random[32];
+
+    randombytes_buf(random, sizeof random);
+    sodium_bin2base64(text, TOKEN_SIZE, random, sizeof random, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+    crypto_generichash(hashed->hash, sizeof hashed->hash, (const unsigned char *)text, strlen(text), NULL, 0);
+}
 
 static void account_opened(struct req *r);
 
 void post_account(struct req *r)
 {
     struct opening *o = req_alloc(r, sizeof *o);
-    unsigned char random[32];
 
     if (!o) return;
     const struct json_member members[] = {
         {.name = "name", .required = true, .text = o->account.name, .text_size = sizeof o->account.name, .min = 1, .max = 80},
     };
     if (!json_read(r, members, 1)) return;
-    randombytes_buf(random, sizeof random);
-    sodium_bin2base64(o->token, sizeof o->token, random, sizeof random, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-    /* The token is shown once; what is kept is its hash. It has 256 bits of chance, so it needs no salt and no slow hash. */
-    crypto_generichash(o->account.token.hash, sizeof o->account.token.hash, (const unsigned char *)o->token, strlen(o->token), NULL, 0);
+    fresh_token(o->token, &o->account.token); /* shown once; what is kept is its hash */
     o->account.balance_cents = app_options->opening_credit_cents;
     db_open_account(&o->account, await(r, account_opened));
 }

@@ -32,79 +32,6 @@ static int64_t bake_ms(const struct pizza *p)
     return app_options->bake_ms >= 0 ? app_options->bake_ms : p->bake_ms;
 }
 
-/* ---- waiting for the oven: until a time, or a knock ----------------------------------------------------------------------------- */
-
-struct waiter {
-    struct op *op;                  /* NULL: not waiting */
-    struct timer timer;
-    int64_t key;                    /* where to knock: an order's id, or an account's id negated */
-    struct waiter *prev, *next;     /* in the same bucket */
-};
-
-#define BUCKETS 4096
-
-static struct waiter *waiting[BUCKETS];
-
-static struct waiter **bucket(int64_t key)
-{
-    return &waiting[(uint64_t)key % BUCKETS];
-}
-
-static struct op *waiter_leave(struct waiter *w)
-{
-    struct op *op = w->op;
-
-    if (w->prev) w->prev->next = w->next;
-    else *bucket(w->key) = w->next;
-    if (w->next) w->next->prev = w->prev;
-    timer_cancel(&w->timer);
-    w->op = NULL;
-    return op;
-}
-
-/* Posted, not called: the one who knocks is in the middle of a step of his own. */
-static void waiter_wake(struct waiter *w)
-{
-    if (w->op) loop_post(waiter_leave(w));
-}
-
-static void waiter_due(struct timer *t)
-{
-    struct waiter *w = (struct waiter *)((char *)t - offsetof(struct waiter, timer));
-    struct op *op = waiter_leave(w);
-
-    op->done(op);
-}
-
-static void waiter_cut_short(struct op *op)
-{
-    waiter_wake(op->owner);
-}
-
-/* Wait for a knock at `key`, at the longest until due_ns. The waiter lives in the request's state. */
-static void oven_wait(struct waiter *w, int64_t key, int64_t due_ns, struct op *op)
-{
-    struct waiter **first = bucket(key);
-
-    *w = (struct waiter){.op = op, .key = key, .next = *first, .timer.fired = waiter_due};
-    if (w->next) w->next->prev = w;
-    *first = w;
-    op->what = "oven";
-    op->owner = w;
-    op->cut_short = waiter_cut_short;
-    if (!timer_start(&w->timer, due_ns)) waiter_wake(w); /* no memory to wait with: look again at once */
-}
-
-static void knock(int64_t key)
-{
-    struct waiter *next;
-
-    for (struct waiter *w = *bucket(key); w; w = next) {
-        next = w->next;
-        if (w->key == key) waiter_wake(w);
-    }
-}
-
 /* Something has happened to an order: tell whoever waits for it, and whoever watches the account's orders. */
 static void order_changed(const struct order *o)
 {
@@ -112,6 +39,7 @@ static void order_changed(const struct order *o)
     knock(-o->account_id);
 }
 
+/* On the loop's clock. Whoever waits for it looks at the wall clock again, so it may be wrong, but not for long. */
 static int64_t ns_of_wall(int64_t ms)
 {
     return clock_ns() + (ms - wall_ms()) * NS_PER_MS;
@@ -217,7 +145,7 @@ static void order_show(struct req *r)
         order_answer(r);
         return;
     }
-    oven_wait(&s->waiter, o->id, due_ns < s->until_ns ? due_ns : s->until_ns, await(r, order_awaited));
+    wait_for(&s->waiter, "oven", o->id, due_ns < s->until_ns ? due_ns : s->until_ns, await(r, order_awaited));
 }
 
 static void order_awaited(struct req *r)
@@ -490,7 +418,7 @@ static void events_fetched(struct req *r)
         return;
     }
     int64_t due_ns = s->events.next_ms && s->events.job.rc == DB_OK ? ns_of_wall(s->events.next_ms) : INT64_MAX;
-    oven_wait(&s->waiter, -s->events.account_id, due_ns < s->heartbeat_ns ? due_ns : s->heartbeat_ns, await(r, events_awaited));
+    wait_for(&s->waiter, "oven", -s->events.account_id, due_ns < s->heartbeat_ns ? due_ns : s->heartbeat_ns, await(r, events_awaited));
 }
 
 static void events_awaited(struct req *r)

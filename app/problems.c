@@ -57,6 +57,14 @@ static const struct {
     [PROBLEM_DATABASE_BROKEN] = {503, "database-failed", "The database cannot be read or written",
         "Nothing was done. The operator should look at the disk."},
     [PROBLEM_DRAINING] = {503, "draining", "The server is leaving", "Another one may already be taking its place."},
+    [PROBLEM_WOULD_DEADLOCK] = {409, "would-deadlock", "This would wait for ever",
+        "The loop would wait in place for an answer that it has to give itself. Start a second server as the courier: "
+        "./server --port 8001 --db courier.db   and then   ./server --courier http://127.0.0.1:8001"},
+    [PROBLEM_COURIER_UNREACHABLE] = {502, "courier-unreachable", "The courier cannot be reached",
+        "It takes no connection, or broke it off in the middle."},
+    [PROBLEM_COURIER_NONSENSE] = {502, "courier-nonsense", "The courier talks nonsense", "Its answer is not what was agreed."},
+    [PROBLEM_COURIER_BUSY] = {503, "courier-busy", "Too many calls to the courier are out already", "Try again a little later."},
+    [PROBLEM_COURIER_SLOW] = {504, "courier-slow", "The courier is too slow", "It has 5 seconds."},
     [PROBLEM_HTTP_VERSION] = {505, "http-version", "This version of HTTP is not spoken here", "HTTP/1.1 and HTTP/1.0 are."},
     [PROBLEM_DISK_FULL] = {507, "disk-full", "The disk is full", "Nothing was done. The operator should make room."},
 };

@@ -7,53 +7,81 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPEN = 0, MEMBER = 1, JSON = 2 }; /* MEMBER: wants a token. JSON: wants a JSON body */
+/* MEMBER: wants a token. JSON: wants a JSON body. LAB: not for strangers on a network. */
+enum { OPEN = 0, MEMBER = 1, JSON = 2, LAB = 4 };
+
+#define STEP(fn) fn, #fn
 
 static const struct route {
     enum http_method method;
     const char *pattern;          /* {id}: a number; {name}: anything that is not empty */
     step_fn *handler;
+    const char *name;             /* the handler's, as the log and the page call it */
     int wants;
 } routes[] = {
-    {HTTP_GET, "/healthz", get_healthz, OPEN},
-    {HTTP_GET, "/", get_front, OPEN},
+    {HTTP_GET, "/healthz", STEP(get_healthz), OPEN},
+    {HTTP_GET, "/", STEP(get_front), OPEN},
 
-    {HTTP_POST, "/accounts", post_account, JSON},
-    {HTTP_GET, "/accounts/{id}", get_account, MEMBER},
-    {HTTP_GET, "/accounts/{id}/entries", get_entries, MEMBER},
-    {HTTP_POST, "/transfers", post_transfer, MEMBER | JSON},
+    {HTTP_POST, "/accounts", STEP(post_account), JSON},
+    {HTTP_GET, "/accounts/{id}", STEP(get_account), MEMBER},
+    {HTTP_GET, "/accounts/{id}/entries", STEP(get_entries), MEMBER},
+    {HTTP_POST, "/transfers", STEP(post_transfer), MEMBER | JSON},
 
-    {HTTP_GET, "/menu", get_menu, OPEN},
-    {HTTP_POST, "/orders", post_order, MEMBER | JSON},
-    {HTTP_GET, "/orders", get_orders, MEMBER},
-    {HTTP_GET, "/orders/events", get_order_events, MEMBER},
-    {HTTP_GET, "/orders/{id}", get_order, MEMBER},
-    {HTTP_DELETE, "/orders/{id}", delete_order, MEMBER},
+    {HTTP_GET, "/menu", STEP(get_menu), OPEN},
+    {HTTP_POST, "/orders", STEP(post_order), MEMBER | JSON},
+    {HTTP_GET, "/orders", STEP(get_orders), MEMBER},
+    {HTTP_GET, "/orders/events", STEP(get_order_events), MEMBER},
+    {HTTP_GET, "/orders/{id}", STEP(get_order), MEMBER},
+    {HTTP_DELETE, "/orders/{id}", STEP(delete_order), MEMBER},
 
-    {HTTP_GET, "/readyz", get_readyz, OPEN},
-    {HTTP_GET, "/metrics", get_metrics, OPEN},
-    {HTTP_GET, "/problems", get_problems, OPEN},
-    {HTTP_GET, "/problems/{name}", get_problem, OPEN},
+    {HTTP_GET, "/orders/{id}/delivery", STEP(get_delivery), MEMBER},
+    {HTTP_GET, "/courier/quote", STEP(get_courier_quote), OPEN},
+
+    {HTTP_GET, "/lab/timer", STEP(get_lab_timer), LAB},
+    {HTTP_GET, "/lab/thread", STEP(get_lab_thread), LAB},
+    {HTTP_GET, "/lab/socket", STEP(get_lab_socket), LAB},
+    {HTTP_GET, "/lab/block", STEP(get_lab_block), LAB},
+    {HTTP_GET, "/lab/lost-update", STEP(get_lab_lost_update), LAB},
+
+    {HTTP_GET, "/readyz", STEP(get_readyz), OPEN},
+    {HTTP_GET, "/metrics", STEP(get_metrics), OPEN},
+    {HTTP_GET, "/problems", STEP(get_problems), OPEN},
+    {HTTP_GET, "/problems/{name}", STEP(get_problem), OPEN},
 };
 
 #define ROUTES (sizeof routes / sizeof *routes)
 
 const struct options *app_options;
+bool app_is_own_courier;
+static bool lab_open;
 
 bool app_start(const struct options *options, char *error, size_t error_size)
 {
+    const struct db_options db = {.path = options->db_path, .blocking = options->blocking, .group_max = options->group_max};
+
     app_options = options;
     if (sodium_init() < 0) {
         snprintf(error, error_size, "libsodium cannot start: is there no source of random numbers?");
         return false;
     }
     json_start();
+    waits_start(options->blocking);
     orders_start();
-    return db_open(&(struct db_options){.path = options->db_path, .group_max = options->group_max}, error, error_size) == 0;
+    return db_open(&db, error, error_size) == 0;
+}
+
+bool app_listening(const char *own_url, bool loopback, char *error, size_t error_size)
+{
+    const char *courier = app_options->courier;
+
+    app_is_own_courier = !courier;
+    lab_open = app_options->lab == LAB_ON || (app_options->lab == LAB_ON_LOOPBACK && loopback);
+    return upstream_open(courier ? courier : own_url, app_options->blocking, error, error_size);
 }
 
 void app_stop(void)
 {
+    upstream_close();
     db_close();
 }
 
@@ -120,6 +148,12 @@ static bool matches(const char *pattern, struct slice path, char param[sizeof((s
     return path.len == 0;
 }
 
+/* "OPTIONS *" is about no path at all; and a lab that is closed is not there. */
+static bool fits(const struct route *route, const struct req *r, char param[sizeof r->param])
+{
+    return !r->msg.asterisk && (!(route->wants & LAB) || lab_open) && matches(route->pattern, http_path(&r->msg), param);
+}
+
 static bool method_fits(const struct route *route, enum http_method method)
 {
     return route->method == method || (route->method == HTTP_GET && method == HTTP_HEAD);
@@ -135,9 +169,8 @@ static void allowed_methods(const struct req *r, char *text, size_t size)
     for (size_t i = 0; i < ROUTES; i++) {
         size_t n = strlen(text);
 
-        if (r->msg.asterisk || matches(routes[i].pattern, http_path(&r->msg), param)) {
-            if (!strstr(text, names[routes[i].method])) snprintf(text + n, size - n, "%s, ", names[routes[i].method]);
-        }
+        if ((r->msg.asterisk || fits(&routes[i], r, param)) && !strstr(text, names[routes[i].method]))
+            snprintf(text + n, size - n, "%s, ", names[routes[i].method]);
     }
     size_t n = strlen(text);
     if (n) snprintf(text + n, size - n, "OPTIONS");
@@ -186,13 +219,12 @@ static void refuse_media_type(struct req *r)
     respond_problem(r, PROBLEM_MEDIA_TYPE, "The body must be JSON and say so. With curl, add: -H 'Content-Type: application/json'");
 }
 
-static step_fn *refused(struct req *r, step_fn *step)
+static step_fn *refused(struct req *r, step_fn *step, const char *name)
 {
     r->refused = true;
+    r->step_name = name;
     return step;
 }
-
-#define TOKEN_LEN 43 /* 256 bits in base64url */
 
 /* "Bearer TOKEN", RFC 6750 2.1. Absent if it is anything else. */
 static struct slice bearer(const struct req *r)
@@ -221,17 +253,17 @@ step_fn *app_route(struct req *r)
 {
     const struct route *route = NULL;
 
-    if (r->msg.phase == HTTP_FAILED) return refused(r, refuse_malformed);
-    if (r->msg.expect_unknown) return refused(r, refuse_expectation);
-    if (r->msg.method == HTTP_OTHER || r->msg.method == HTTP_CONNECT) return refused(r, refuse_method);
+    if (r->msg.phase == HTTP_FAILED) return refused(r, STEP(refuse_malformed));
+    if (r->msg.expect_unknown) return refused(r, STEP(refuse_expectation));
+    if (r->msg.method == HTTP_OTHER || r->msg.method == HTTP_CONNECT) return refused(r, STEP(refuse_method));
     for (size_t i = 0; i < ROUTES && !route; i++) {
-        if (method_fits(&routes[i], r->msg.method) && !r->msg.asterisk && matches(routes[i].pattern, http_path(&r->msg), r->param))
-            route = &routes[i];
+        if (method_fits(&routes[i], r->msg.method) && fits(&routes[i], r, r->param)) route = &routes[i];
     }
-    if (!route) return refused(r, refuse_path);
+    if (!route) return refused(r, STEP(refuse_path));
     r->route = route->pattern;
-    if (route->wants & MEMBER && !bearer(r).at) return refused(r, refuse_stranger);
-    if (route->wants & JSON && !is_json(r)) return refused(r, refuse_media_type);
+    r->step_name = route->name;
+    if (route->wants & MEMBER && !bearer(r).at) return refused(r, STEP(refuse_stranger));
+    if (route->wants & JSON && !is_json(r)) return refused(r, STEP(refuse_media_type));
     return route->handler;
 }
 

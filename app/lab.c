@@ -1,0 +1,406 @@
+/* lab.c: the tutorial's demonstration, done right: three ways to wait, and what becomes of everybody else meanwhile. */
+#include "app.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- GET /lab/timer ------------------------------------------------------------------------------------------------------------- */
+
+struct nap {
+    struct waiter waiter;
+    int64_t ms, began_ns;
+};
+
+static void nap_over(struct req *r);
+
+void get_lab_timer(struct req *r)
+{
+    struct nap *n = req_alloc(r, sizeof *n);
+
+    if (!n || !query_number(r, "ms", 1000, 0, 60000, &n->ms)) return;
+    n->began_ns = clock_ns();
+    wait_for(&n->waiter, "timer", 0, n->began_ns + n->ms * NS_PER_MS, await(r, nap_over));
+}
+
+static void respond_waited(struct req *r, const char *how, int64_t began_ns)
+{
+    cJSON *json = cJSON_CreateObject();
+
+    cJSON_AddStringToObject(json, "waited_for", how);
+    cJSON_AddNumberToObject(json, "waited_ms", (double)((clock_ns() - began_ns) / 1000) / 1000.0);
+    respond_json(r, 200, json);
+}
+
+static void nap_over(struct req *r)
+{
+    const struct nap *n = req_state(r);
+
+    respond_waited(r, "the timerfd; everybody else was served meanwhile", n->began_ns);
+}
+
+/* ---- GET /lab/thread -------------------------------------------------------------------------------------------------------------- */
+
+struct slow {
+    struct db_slow query;
+    int64_t began_ns;
+};
+
+static void slow_done(struct req *r);
+
+static void slow_cut_short(struct op *op)
+{
+    struct slow *s = op->owner;
+
+    atomic_store(&s->query.forsaken, true);
+}
+
+void get_lab_thread(struct req *r)
+{
+    struct slow *s = req_alloc(r, sizeof *s);
+
+    if (!s || !query_number(r, "ms", 1000, 0, 10000, &s->query.ms)) return;
+    s->began_ns = clock_ns();
+    struct op *op = await(r, slow_done);
+    op->owner = s;
+    op->cut_short = slow_cut_short;
+    db_slow_query(&s->query, op);
+}
+
+static void slow_done(struct req *r)
+{
+    const struct slow *s = req_state(r);
+
+    if (s->query.job.rc != DB_OK) respond_db_problem(r, s->query.job.rc);
+    else respond_waited(r, "the database worker; other queries stood in line, everybody else was served meanwhile", s->began_ns);
+}
+
+/* ---- GET /lab/block ----------------------------------------------------------------------------------------------------------------- */
+
+void get_lab_block(struct req *r)
+{
+    int64_t ms, began_ns = clock_ns();
+
+    if (!query_number(r, "ms", 1000, 0, 10000, &ms)) return;
+    struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS};
+    while (nanosleep(&nap, &nap) != 0)
+        ;
+    respond_waited(r, "nothing: the loop itself stood still, and everybody with it", began_ns);
+}
+
+/* ---- GET /lab/socket: n calls to the courier, a few ways ------------------------------------------------------------------------------- */
+
+#define CALLS_MAX 256
+
+struct call {
+    struct part part;
+    struct upstream_call upstream;
+};
+
+struct fan_out {
+    const char *mode;
+    int64_t n, ms, limit;
+    int64_t begun;                      /* calls started so far */
+    int64_t began_ns;
+    struct all all;
+    struct lap_watch laps;
+    struct call *calls;
+};
+
+static void fanned_out(struct req *r);
+
+/* One more call, if any is left. Started when another ends, it keeps as many out as the mode allows. */
+static void fan_out_next(struct fan_out *f);
+
+static void call_done(struct part *part)
+{
+    struct fan_out *f = (struct fan_out *)(void *)((char *)part->all - offsetof(struct fan_out, all));
+
+    fan_out_next(f);
+}
+
+static void fan_out_next(struct fan_out *f)
+{
+    if (f->begun == f->n) return;
+    struct call *c = &f->calls[f->begun++];
+    snprintf(c->upstream.target, sizeof c->upstream.target, "/courier/quote?pizzas=1&ms=%" PRId64, f->ms);
+    upstream_get(&c->upstream, all_add(&f->all, &c->part, call_done));
+}
+
+/* The client has left: let the calls that are out end, and begin no others. */
+static void fan_out_cut_short(struct op *op)
+{
+    struct fan_out *f = op->owner;
+
+    f->n = f->begun;
+}
+
+static void fan_out_in_place(struct fan_out *f)
+{
+    for (int64_t i = 0; i < f->n; i++) {
+        struct upstream_call *u = &f->calls[i].upstream;
+
+        snprintf(u->target, sizeof u->target, "/courier/quote?pizzas=1&ms=%" PRId64, f->ms);
+        upstream_get_in_place(u);
+    }
+}
+
+/* False: it has been refused. */
+static bool fan_out_mode(struct req *r, struct fan_out *f)
+{
+    static const char *const modes[] = {"together", "sequence", "limit", "blocking"};
+    struct slice mode = query_param(r, "mode");
+
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        if (mode.at ? slice_is(mode, modes[i]) : i == 0) f->mode = modes[i];
+    }
+    if (!f->mode) {
+        respond_problem(r, PROBLEM_BAD_PARAMETER, "\"mode\" must be together, sequence, limit or blocking.");
+        return false;
+    }
+    if (strcmp(f->mode, "together") == 0) f->limit = f->n;
+    if (strcmp(f->mode, "sequence") == 0) f->limit = 1;
+    if (app_is_own_courier && (app_options->blocking || strcmp(f->mode, "blocking") == 0)) {
+        respond_problem(r, PROBLEM_WOULD_DEADLOCK, NULL);
+        return false;
+    }
+    return true;
+}
+
+void get_lab_socket(struct req *r)
+{
+    struct fan_out *f = req_alloc(r, sizeof *f);
+
+    if (!f || !query_number(r, "n", 20, 1, CALLS_MAX, &f->n) || !query_number(r, "ms", 300, 0, 4000, &f->ms) ||
+        !query_number(r, "limit", 5, 1, CALLS_MAX, &f->limit) || !fan_out_mode(r, f))
+        return;
+    f->calls = req_alloc(r, (size_t)f->n * sizeof *f->calls);
+    if (!f->calls) return;
+    f->began_ns = clock_ns();
+    trace_laps_watch(&f->laps);
+    if (strcmp(f->mode, "blocking") == 0) {
+        fan_out_in_place(f);
+        fanned_out(r);
+        return;
+    }
+    struct op *whole = await(r, fanned_out);
+    whole->owner = f;
+    whole->cut_short = fan_out_cut_short;
+    all_begin(&f->all, "upstream", whole);
+    for (int64_t i = 0; i < f->limit; i++) fan_out_next(f);
+}
+
+static double ms_of(int64_t ns)
+{
+    return (double)(ns / 1000) / 1000.0;
+}
+
+struct waterfall {
+    int64_t total_ns, sum_ns, longest_lap_ns;
+    int failed;
+};
+
+static cJSON *waterfall_json(const struct fan_out *f, const struct waterfall *w)
+{
+    cJSON *json = cJSON_CreateObject(), *calls;
+
+    cJSON_AddStringToObject(json, "mode", f->mode);
+    cJSON_AddNumberToObject(json, "n", (double)f->n);
+    cJSON_AddNumberToObject(json, "ms", (double)f->ms);
+    cJSON_AddNumberToObject(json, "total_ms", ms_of(w->total_ns));
+    cJSON_AddNumberToObject(json, "sum_ms", ms_of(w->sum_ns));
+    cJSON_AddNumberToObject(json, "longest_lap_ms", ms_of(w->longest_lap_ns));
+    cJSON_AddNumberToObject(json, "failed", w->failed);
+    calls = cJSON_AddArrayToObject(json, "calls");
+    for (int64_t i = 0; i < f->n; i++) {
+        const struct upstream_call *u = &f->calls[i].upstream;
+        cJSON *call = cJSON_CreateObject();
+
+        cJSON_AddNumberToObject(call, "start_ms", ms_of(u->began_ns - f->began_ns));
+        cJSON_AddNumberToObject(call, "end_ms", ms_of(u->ended_ns - f->began_ns));
+        cJSON_AddBoolToObject(call, "ok", u->rc == UPSTREAM_OK && u->status == 200);
+        cJSON_AddItemToArray(calls, call);
+    }
+    return json;
+}
+
+#define BAR_WIDTH 60
+
+static void waterfall_text(struct buf *out, const struct fan_out *f, const struct waterfall *w)
+{
+    for (int64_t i = 0; i < f->n; i++) {
+        const struct upstream_call *u = &f->calls[i].upstream;
+        int64_t total = w->total_ns ? w->total_ns : 1;
+        int start = (int)((u->began_ns - f->began_ns) * BAR_WIDTH / total), end = (int)((u->ended_ns - f->began_ns) * BAR_WIDTH / total);
+
+        buf_printf(out, "%4" PRId64 " |", i + 1);
+        for (int at = 0; at < BAR_WIDTH; at++) buf_puts(out, at >= start && (at < end || at == start) ? "=" : " ");
+        buf_printf(out, "| %8.1f to %8.1f ms%s\n", ms_of(u->began_ns - f->began_ns), ms_of(u->ended_ns - f->began_ns),
+                   u->rc == UPSTREAM_OK && u->status == 200 ? "" : "  failed");
+    }
+    buf_printf(out, "%s: %" PRId64 " calls took %.1f ms; one after the other they would take %.1f ms.\n", f->mode, f->n,
+               ms_of(w->total_ns), ms_of(w->sum_ns));
+    buf_printf(out, "The longest lap of the loop meanwhile was %.3f ms: so long did everybody else wait at most.\n",
+               ms_of(w->longest_lap_ns));
+}
+
+static void fanned_out(struct req *r)
+{
+    struct fan_out *f = req_state(r);
+    struct waterfall w = {.total_ns = clock_ns() - f->began_ns, .longest_lap_ns = trace_laps_unwatch(&f->laps)};
+    struct slice accept = http_field(&r->msg, "accept");
+
+    for (int64_t i = 0; i < f->n; i++) {
+        const struct upstream_call *u = &f->calls[i].upstream;
+
+        w.sum_ns += u->ended_ns - u->began_ns;
+        w.failed += u->rc != UPSTREAM_OK || u->status != 200;
+    }
+    respond_field(r, "Vary", "Accept");
+    if (!accept.at || !memmem(accept.at, accept.len, "text/plain", 10)) {
+        respond_json(r, 200, waterfall_json(f, &w));
+        return;
+    }
+    struct buf text = {0};
+    waterfall_text(&text, f, &w);
+    if (text.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
+    else respond(r, 200, "text/plain; charset=utf-8", text.mem + text.start, buf_len(&text));
+    buf_free(&text);
+}
+
+/* ---- GET /lab/lost-update ------------------------------------------------------------------------------------------------------------------ */
+
+/* "One thread, so no races" is the costliest misbelief about event loops. Between a read and a write lies a wait, and in every
+ * wait somebody else runs. First the toy: read, wait, write. Then the ledger, where reading and writing are one transaction. */
+
+#define WITHDRAWALS 50
+#define START_CENTS 10000
+#define STEP_CENTS 100
+
+struct toy_withdrawal {
+    struct part part;
+    struct waiter waiter;
+    int64_t read_cents;
+};
+
+struct ledger_withdrawal {
+    struct part part;
+    struct db_transfer transfer;
+};
+
+struct lost_update {
+    struct all all;
+    int64_t toy_cents;
+    struct toy_withdrawal toys[WITHDRAWALS];
+    struct db_account accounts[2];      /* whose money it is, and where it goes */
+    struct ledger_withdrawal transfers[WITHDRAWALS];
+};
+
+static void toys_withdrawn(struct req *r);
+static void payer_opened(struct req *r);
+static void receiver_opened(struct req *r);
+static void transfers_made(struct req *r);
+static void payer_fetched(struct req *r);
+
+/* The wait is over, and the balance that was read is old news. */
+static void toy_write(struct part *part)
+{
+    struct toy_withdrawal *t = (struct toy_withdrawal *)(void *)((char *)part - offsetof(struct toy_withdrawal, part));
+    struct lost_update *l = (struct lost_update *)(void *)((char *)part->all - offsetof(struct lost_update, all));
+
+    l->toy_cents = t->read_cents - STEP_CENTS;
+}
+
+void get_lab_lost_update(struct req *r)
+{
+    struct lost_update *l = req_alloc(r, sizeof *l);
+
+    if (!l) return;
+    l->toy_cents = START_CENTS;
+    all_begin(&l->all, "timer", await(r, toys_withdrawn));
+    for (int i = 0; i < WITHDRAWALS; i++) {
+        l->toys[i].read_cents = l->toy_cents;
+        wait_for(&l->toys[i].waiter, "timer", 0, clock_ns() + (i % 5 + 1) * NS_PER_MS, all_add(&l->all, &l->toys[i].part, toy_write));
+    }
+}
+
+static void open_lab_account(struct db_account *a, const char *name, struct op *op)
+{
+    char token[TOKEN_SIZE]; /* nobody is told: this account is the lab's */
+
+    snprintf(a->name, sizeof a->name, "%s", name);
+    fresh_token(token, &a->token);
+    a->balance_cents = START_CENTS;
+    db_open_account(a, op);
+}
+
+static void toys_withdrawn(struct req *r)
+{
+    struct lost_update *l = req_state(r);
+
+    open_lab_account(&l->accounts[0], "lab: lost update, payer", await(r, payer_opened));
+}
+
+static void payer_opened(struct req *r)
+{
+    struct lost_update *l = req_state(r);
+
+    if (l->accounts[0].job.rc != DB_OK) respond_db_problem(r, l->accounts[0].job.rc);
+    else open_lab_account(&l->accounts[1], "lab: lost update, receiver", await(r, receiver_opened));
+}
+
+static void receiver_opened(struct req *r)
+{
+    struct lost_update *l = req_state(r);
+
+    if (l->accounts[1].job.rc != DB_OK) {
+        respond_db_problem(r, l->accounts[1].job.rc);
+        return;
+    }
+    all_begin(&l->all, "db", await(r, transfers_made));
+    for (int i = 0; i < WITHDRAWALS; i++) {
+        struct db_transfer *t = &l->transfers[i].transfer;
+
+        t->token = l->accounts[0].token;
+        t->to = l->accounts[1].id;
+        t->amount_cents = STEP_CENTS;
+        db_transfer(t, all_add(&l->all, &l->transfers[i].part, NULL));
+    }
+}
+
+static void transfers_made(struct req *r)
+{
+    struct lost_update *l = req_state(r);
+
+    db_get_account(&l->accounts[0], await(r, payer_fetched));
+}
+
+static void payer_fetched(struct req *r)
+{
+    struct lost_update *l = req_state(r);
+    int64_t made = 0;
+
+    if (l->accounts[0].job.rc != DB_OK) {
+        respond_db_problem(r, l->accounts[0].job.rc);
+        return;
+    }
+    for (int i = 0; i < WITHDRAWALS; i++) made += l->transfers[i].transfer.job.rc == DB_OK;
+    int64_t expected = START_CENTS - WITHDRAWALS * STEP_CENTS, ledger = l->accounts[0].balance_cents;
+    cJSON *json = cJSON_CreateObject(), *toy, *real;
+    cJSON_AddNumberToObject(json, "withdrawals", WITHDRAWALS);
+    cJSON_AddNumberToObject(json, "each_cents", STEP_CENTS);
+    cJSON_AddNumberToObject(json, "start_cents", START_CENTS);
+    toy = cJSON_AddObjectToObject(json, "read_wait_write");
+    cJSON_AddNumberToObject(toy, "expected_cents", (double)expected);
+    cJSON_AddNumberToObject(toy, "balance_cents", (double)l->toy_cents);
+    cJSON_AddNumberToObject(toy, "missing_cents", (double)(l->toy_cents - expected));
+    cJSON_AddStringToObject(toy, "why", "Each read the balance, waited, and wrote what it had read, less its own: the others' withdrawals "
+                                        "were lost. One thread does not help: every wait lets somebody else in.");
+    real = cJSON_AddObjectToObject(json, "ledger");
+    cJSON_AddNumberToObject(real, "expected_cents", (double)(START_CENTS - made * STEP_CENTS));
+    cJSON_AddNumberToObject(real, "balance_cents", (double)ledger);
+    cJSON_AddNumberToObject(real, "missing_cents", (double)(ledger - (START_CENTS - made * STEP_CENTS)));
+    cJSON_AddStringToObject(real, "why", "Reading and writing are one transaction, with no wait inside that anybody could slip into.");
+    respond_json(r, 200, json);
+}

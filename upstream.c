@@ -1,0 +1,593 @@
+/* upstream.c: the outbound HTTP client.
+ *
+ * It owns the connections to the courier: those at work, and a pool of idle ones. A connection's state is the kind of its watch:
+ * connecting, sending, receiving, idle. The subtle thing is the idle connection that the other side closes just when we use it:
+ * nothing has been answered then, and a GET may be repeated (RFC 9110 9.2.2), so it is, once, on a fresh connection. */
+#include "upstream.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ADDRESSES_MAX 8
+#define LOOK_UP_AGAIN_NS (30 * NS_PER_S)
+
+struct address {
+    struct sockaddr_storage bytes;
+    socklen_t len;
+    int family;
+};
+
+/* A connection to the courier, or an attempt at one. A new attempt is a new link, even if the kernel gives it the same
+ * descriptor number (trap: same fd number after a failed connect): an event of the old one finds its watch closed. */
+struct link {
+    struct watch watch;
+    struct timer deadline;               /* of the connect, or of idleness */
+    struct upstream_call *call;          /* NULL: idle */
+    struct link *prev, *next;            /* in the pool */
+    size_t address;                      /* the one that it goes to */
+    struct buf out;
+    struct http_message msg;
+    bool reused, heard;                  /* it has served a call before; something has come back for this one */
+};
+
+static struct {
+    char host[256], port[8], authority[272], prefix[128];
+    bool blocking;
+    struct address addresses[ADDRESSES_MAX];
+    size_t addresses_len;
+    struct link *idle;                   /* the pool, warmest first */
+    struct upstream_call *line, **line_end;
+    struct upstream_stats stats;
+    char input[16384];
+} up;
+
+static void link_connect(struct upstream_call *u, size_t address);
+
+/* ---- names: looked up on a thread of their own, never on the loop (trap: blocking getaddrinfo) ------------------------------- */
+
+static struct {
+    struct op op;                        /* completed when the look-up is done */
+    pthread_mutex_t lock;
+    bool closed;                         /* nobody wants the result any more */
+    bool running;                        /* the loop's */
+    bool numeric;                        /* the host is an address: nothing to look up */
+    int64_t next_ns;                     /* when it is worth doing again */
+    struct addrinfo *found;
+} names = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static void take_addresses(const struct addrinfo *list)
+{
+    up.addresses_len = 0;
+    for (; list && up.addresses_len < ADDRESSES_MAX; list = list->ai_next) {
+        struct address *a = &up.addresses[up.addresses_len++];
+
+        a->family = list->ai_family;
+        a->len = list->ai_addrlen;
+        memcpy(&a->bytes, list->ai_addr, list->ai_addrlen);
+    }
+}
+
+static struct addrinfo *look_up(int flags)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *list = NULL;
+
+    return getaddrinfo(up.host, up.port, &hints, &list) == 0 ? list : NULL;
+}
+
+static void *look_up_thread(void *unused)
+{
+    struct addrinfo *found = look_up(0);
+
+    (void)unused;
+    pthread_mutex_lock(&names.lock);
+    names.found = found;
+    if (!names.closed) loop_post(&names.op);
+    pthread_mutex_unlock(&names.lock);
+    return NULL;
+}
+
+static void looked_up(struct op *op)
+{
+    (void)op;
+    names.running = false;
+    names.next_ns = loop_now_ns() + LOOK_UP_AGAIN_NS;
+    if (!names.found) return; /* what we knew before may still be right */
+    take_addresses(names.found);
+    freeaddrinfo(names.found);
+    names.found = NULL;
+}
+
+/* Names change hands. Whoever opens a connection now uses what is known; the next one will use what is found meanwhile. */
+static void look_up_again(void)
+{
+    pthread_t thread;
+    sigset_t all, before;
+
+    if (names.numeric || names.running || loop_now_ns() < names.next_ns) return;
+    names.op = (struct op){.done = looked_up};
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    names.running = pthread_create(&thread, NULL, look_up_thread, NULL) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (names.running) pthread_detach(thread);
+}
+
+/* ---- calls ---------------------------------------------------------------------------------------------------------------------- */
+
+static void call_begin(struct upstream_call *u);
+
+static void line_leave(struct upstream_call *u)
+{
+    struct upstream_call **p = &up.line;
+
+    while (*p && *p != u) p = &(*p)->next;
+    if (!*p) return;
+    *p = u->next;
+    if (up.line_end == &u->next) up.line_end = p;
+    up.stats.waiting--;
+}
+
+/* Posted, not called: a call may end while it is being started. */
+static void call_end(struct upstream_call *u, enum upstream_rc rc)
+{
+    timer_cancel(&u->deadline);
+    u->rc = rc;
+    u->ended_ns = clock_ns();
+    up.stats.failed += rc != UPSTREAM_OK;
+    up.stats.active--;
+    u->op->next = NULL;
+    loop_post(u->op);
+
+    while (up.line && up.stats.active < UPSTREAM_ACTIVE) {
+        struct upstream_call *next = up.line;
+
+        line_leave(next);
+        up.stats.active++;
+        call_begin(next);
+    }
+}
+
+/* ---- links ----------------------------------------------------------------------------------------------------------------------- */
+
+static struct link *link_of(struct watch *w)
+{
+    return (struct link *)((char *)w - offsetof(struct link, watch));
+}
+
+static void link_release(struct watch *w)
+{
+    struct link *l = link_of(w);
+
+    http_free(&l->msg);
+    buf_free(&l->out);
+    free(l);
+}
+
+static void link_close(struct link *l)
+{
+    timer_cancel(&l->deadline);
+    watch_close(&l->watch);
+}
+
+static void pool_leave(struct link *l)
+{
+    if (l->prev) l->prev->next = l->next;
+    else up.idle = l->next;
+    if (l->next) l->next->prev = l->prev;
+    l->prev = l->next = NULL;
+    up.stats.idle--;
+}
+
+/* The connection is of no more use. What becomes of its call? */
+static void link_fail(struct link *l, enum upstream_rc rc)
+{
+    struct upstream_call *u = l->call;
+
+    link_close(l);
+    u->link = NULL;
+    if (rc == UPSTREAM_REFUSED) { /* every address is tried */
+        link_connect(u, l->address + 1);
+    } else if (l->reused && !l->heard && !u->retried) {
+        u->retried = true;
+        up.stats.retried++;
+        link_connect(u, 0);
+    } else {
+        call_end(u, rc);
+    }
+}
+
+static void idle_ready(struct watch *w, uint32_t events)
+{
+    struct link *l = link_of(w);
+
+    (void)events; /* closed, or words that nobody asked for: either way we are done with each other */
+    pool_leave(l);
+    link_close(l);
+}
+
+static void link_overdue(struct timer *t)
+{
+    struct link *l = (struct link *)((char *)t - offsetof(struct link, deadline));
+
+    if (l->call) {
+        link_fail(l, UPSTREAM_REFUSED); /* this address does not answer: the next one may */
+        return;
+    }
+    pool_leave(l);
+    link_close(l);
+}
+
+static const struct watch_kind idle_kind = {.name = "courier, idle", .ready = idle_ready, .release = link_release};
+
+/* The response is whole. Keep the connection if it may carry another call. */
+static void link_done(struct link *l, bool clean)
+{
+    struct upstream_call *u = l->call;
+    struct slice body = http_body(&l->msg);
+
+    u->status = l->msg.status;
+    u->body_len = body.len;
+    memcpy(u->body, body.at, body.len); /* at most body_limit, which is its size */
+    u->link = NULL;
+    l->call = NULL;
+    if (!clean || !l->msg.keep_alive || !timer_start(&l->deadline, loop_now_ns() + UPSTREAM_IDLE_MS * NS_PER_MS)) {
+        link_close(l);
+    } else {
+        l->watch.kind = &idle_kind;
+        watch_arm(&l->watch, EPOLLIN);
+        l->next = up.idle;
+        if (l->next) l->next->prev = l;
+        up.idle = l;
+        up.stats.idle++;
+    }
+    call_end(u, UPSTREAM_OK);
+}
+
+/* Feed what has come. True: the response is whole, and nothing came behind it. */
+static bool response_feed(struct http_message *m, const char *bytes, size_t n)
+{
+    while (n > 0 && m->phase < HTTP_DONE) {
+        size_t used = http_feed(m, bytes, n);
+
+        bytes += used;
+        n -= used;
+        if (m->phase == HTTP_DONE && m->status < 200) { /* 100 Continue and the like come before the real one */
+            http_begin(m, HTTP_RESPONSE);
+            m->body_limit = UPSTREAM_BODY_MAX;
+        }
+    }
+    return m->phase == HTTP_DONE && n == 0;
+}
+
+static enum upstream_rc response_wrong(const struct http_message *m)
+{
+    return m->status == 413 || m->status == 431 || m->status == 414 ? UPSTREAM_TOO_BIG : UPSTREAM_MALFORMED;
+}
+
+static void receiving_ready(struct watch *w, uint32_t events)
+{
+    struct link *l = link_of(w);
+    ssize_t n = recv(w->fd, up.input, sizeof up.input, 0);
+
+    (void)events; /* whatever epoll says, recv() knows it better */
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return;
+    if (n <= 0) {
+        if (n == 0 && http_end_of_input(&l->msg)) link_done(l, false);
+        else link_fail(l, UPSTREAM_RESET);
+        return;
+    }
+    l->heard = true;
+    bool clean = response_feed(&l->msg, up.input, (size_t)n);
+    if (l->msg.phase == HTTP_FAILED) link_fail(l, response_wrong(&l->msg));
+    else if (l->msg.phase == HTTP_DONE) link_done(l, clean);
+}
+
+static const struct watch_kind receiving_kind = {.name = "courier, receiving", .ready = receiving_ready, .release = link_release};
+
+static void sending_ready(struct watch *w, uint32_t events)
+{
+    struct link *l = link_of(w);
+
+    (void)events;
+    while (buf_len(&l->out)) {
+        ssize_t n = send(w->fd, l->out.mem + l->out.start, buf_len(&l->out), MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            watch_arm(w, EPOLLOUT);
+            return;
+        }
+        if (n < 0) {
+            link_fail(l, UPSTREAM_RESET);
+            return;
+        }
+        buf_consume(&l->out, (size_t)n);
+    }
+    w->kind = &receiving_kind;
+    watch_arm(w, EPOLLIN);
+}
+
+static const struct watch_kind sending_kind = {.name = "courier, sending", .ready = sending_ready, .release = link_release};
+
+static void write_request(struct buf *out, const struct upstream_call *u)
+{
+    buf_printf(out, "GET %s%s HTTP/1.1\r\nHost: %s\r\nAccept: application/json\r\n\r\n", up.prefix, u->target, up.authority);
+}
+
+static void link_send(struct link *l, struct upstream_call *u)
+{
+    l->call = u;
+    u->link = l;
+    l->heard = false;
+    http_begin(&l->msg, HTTP_RESPONSE);
+    l->msg.body_limit = UPSTREAM_BODY_MAX;
+    write_request(&l->out, u);
+    l->watch.kind = &sending_kind;
+    if (l->out.failed) link_fail(l, UPSTREAM_RESET);
+    else sending_ready(&l->watch, EPOLLOUT); /* write first; EPOLLOUT is for what is left */
+}
+
+/* Trap: the nonblocking connect misread. Writable does not mean connected: SO_ERROR tells (connect(2)). */
+static void connecting_ready(struct watch *w, uint32_t events)
+{
+    struct link *l = link_of(w);
+    int error = 0;
+    socklen_t len = sizeof error;
+
+    (void)events;
+    if (getsockopt(w->fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0) error = errno;
+    if (error != 0) {
+        link_fail(l, UPSTREAM_REFUSED);
+        return;
+    }
+    timer_cancel(&l->deadline);
+    link_send(l, l->call);
+}
+
+static const struct watch_kind connecting_kind = {.name = "courier, connecting", .ready = connecting_ready, .release = link_release};
+
+static int socket_towards(const struct address *a, int flags)
+{
+    int on = 1, fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+
+    if (fd >= 0) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    return fd;
+}
+
+/* Try the addresses from this one on. */
+static void link_connect(struct upstream_call *u, size_t address)
+{
+    look_up_again();
+    for (; address < up.addresses_len; address++) {
+        const struct address *a = &up.addresses[address];
+        int fd = socket_towards(a, SOCK_NONBLOCK);
+
+        if (fd < 0) continue;
+        up.stats.connects++;
+        struct link *l = malloc(sizeof *l);
+        bool begun = l && (connect(fd, (const struct sockaddr *)&a->bytes, a->len) == 0 || errno == EINPROGRESS);
+        if (l) *l = (struct link){.deadline.fired = link_overdue, .call = u, .address = address};
+        if (!begun || watch_open(&l->watch, fd, EPOLLOUT, &connecting_kind) != 0) {
+            close(fd);
+            free(l);
+            continue;
+        }
+        u->link = l;
+        if (timer_start(&l->deadline, clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS)) return;
+        link_close(l);
+    }
+    u->link = NULL;
+    call_end(u, UPSTREAM_REFUSED);
+}
+
+/* ---- starting and ending ------------------------------------------------------------------------------------------------------------ */
+
+static void call_begin(struct upstream_call *u)
+{
+    struct link *l = up.idle;
+
+    if (!l) {
+        link_connect(u, 0);
+        return;
+    }
+    pool_leave(l);
+    timer_cancel(&l->deadline);
+    l->reused = true;
+    up.stats.reused++;
+    link_send(l, u);
+}
+
+static void call_overdue(struct timer *t)
+{
+    struct upstream_call *u = (struct upstream_call *)((char *)t - offsetof(struct upstream_call, deadline));
+
+    if (u->link) {
+        link_close(u->link);
+        u->link = NULL;
+    } else {
+        line_leave(u);
+        up.stats.active++; /* call_end() will take it off again */
+    }
+    call_end(u, UPSTREAM_TIMED_OUT);
+}
+
+void upstream_get(struct upstream_call *u, struct op *op)
+{
+    op->what = "upstream";
+    u->op = op;
+    u->link = NULL;
+    u->retried = false;
+    u->body_len = 0;
+    u->began_ns = clock_ns();
+    u->deadline = (struct timer){.fired = call_overdue};
+    up.stats.calls++;
+
+    bool in_line = up.stats.active >= UPSTREAM_ACTIVE;
+    if (up.blocking) {
+        upstream_get_in_place(u);
+        op->next = NULL;
+        loop_post(op);
+        return;
+    }
+    if ((in_line && up.stats.waiting >= UPSTREAM_WAITING) ||
+        !timer_start(&u->deadline, u->began_ns + UPSTREAM_TOTAL_MS * NS_PER_MS)) {
+        up.stats.active++;
+        call_end(u, UPSTREAM_LIMIT);
+        return;
+    }
+    if (in_line) {
+        u->next = NULL;
+        *up.line_end = u;
+        up.line_end = &u->next;
+        up.stats.waiting++;
+        return;
+    }
+    up.stats.active++;
+    call_begin(u);
+}
+
+/* ---- the same, in place --------------------------------------------------------------------------------------------------------------- */
+
+/* Wait for one descriptor: a loop of one. False: the time is over. */
+static bool wait_in_place(int fd, short events, int64_t until_ns)
+{
+    struct pollfd p = {.fd = fd, .events = events};
+    int64_t left_ms = (until_ns - clock_ns()) / NS_PER_MS;
+
+    return left_ms > 0 && poll(&p, 1, (int)left_ms) != 0; /* EINTR: the caller tries again and waits again */
+}
+
+static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struct buf *out, struct http_message *m, int64_t until_ns)
+{
+    while (buf_len(out)) {
+        ssize_t n = send(fd, out->mem + out->start, buf_len(out), MSG_NOSIGNAL);
+
+        if (n > 0) buf_consume(out, (size_t)n);
+        else if (errno != EAGAIN && errno != EINTR) return UPSTREAM_RESET;
+        else if (!wait_in_place(fd, POLLOUT, until_ns)) return UPSTREAM_TIMED_OUT;
+    }
+    while (m->phase < HTTP_DONE) {
+        ssize_t n = recv(fd, up.input, sizeof up.input, 0);
+
+        if (n > 0) response_feed(m, up.input, (size_t)n);
+        else if (n == 0 && !http_end_of_input(m)) return UPSTREAM_RESET;
+        else if (n < 0 && errno != EAGAIN && errno != EINTR) return UPSTREAM_RESET;
+        else if (n < 0 && !wait_in_place(fd, POLLIN, until_ns)) return UPSTREAM_TIMED_OUT;
+        if (clock_ns() >= until_ns && m->phase < HTTP_DONE) return UPSTREAM_TIMED_OUT;
+    }
+    if (m->phase == HTTP_FAILED) return response_wrong(m);
+    struct slice body = http_body(m);
+    u->status = m->status;
+    u->body_len = body.len;
+    memcpy(u->body, body.at, body.len);
+    return UPSTREAM_OK;
+}
+
+void upstream_get_in_place(struct upstream_call *u)
+{
+    int64_t until_ns = clock_ns() + UPSTREAM_TOTAL_MS * NS_PER_MS;
+    struct http_message m = {0};
+    struct buf out = {0};
+
+    u->began_ns = clock_ns();
+    u->rc = UPSTREAM_REFUSED;
+    for (size_t i = 0; i < up.addresses_len && u->rc == UPSTREAM_REFUSED; i++) {
+        const struct address *a = &up.addresses[i];
+        int error = 0, fd = socket_towards(a, SOCK_NONBLOCK);
+        socklen_t len = sizeof error;
+
+        if (fd < 0) continue;
+        if (connect(fd, (const struct sockaddr *)&a->bytes, a->len) != 0 && errno != EINPROGRESS) error = errno;
+        if (!error && !wait_in_place(fd, POLLOUT, clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS)) error = ETIMEDOUT;
+        if (!error && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0) error = errno;
+        if (!error) {
+            http_begin(&m, HTTP_RESPONSE);
+            m.body_limit = UPSTREAM_BODY_MAX;
+            write_request(&out, u);
+            u->rc = exchange_in_place(fd, u, &out, &m, until_ns);
+        }
+        close(fd);
+    }
+    http_free(&m);
+    buf_free(&out);
+    u->ended_ns = clock_ns();
+    up.stats.failed += u->rc != UPSTREAM_OK;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------------------------------- */
+
+/* "http://host[:port][/prefix]" into its parts. */
+static bool url_read(const char *url)
+{
+    const char *at = url + 7, *path, *colon;
+    size_t host_len, port_len;
+
+    if (strncasecmp(url, "http://", 7) != 0) return false;
+    size_t authority_len = strcspn(at, "/?#");
+    path = at + authority_len;
+    if (*at == '[') {
+        colon = memchr(at, ']', authority_len);
+        if (!colon) return false;
+        host_len = (size_t)(colon - at - 1);
+        colon++;
+    } else {
+        host_len = strcspn(at, ":/?#");
+        colon = at + host_len;
+    }
+    port_len = *colon == ':' ? (size_t)(path - colon - 1) : 0;
+    if (!host_len || host_len >= sizeof up.host || port_len >= sizeof up.port || strspn(colon + 1, "0123456789") < port_len) return false;
+    if ((*colon != ':' && colon != path) || strcspn(path, "?# \t\r\n") != strlen(path) || strlen(path) >= sizeof up.prefix) return false;
+    snprintf(up.host, sizeof up.host, "%.*s", (int)host_len, at + (*at == '['));
+    snprintf(up.port, sizeof up.port, "%.*s", port_len ? (int)port_len : 2, port_len ? colon + 1 : "80");
+    snprintf(up.authority, sizeof up.authority, "%.*s", (int)authority_len, at);
+    snprintf(up.prefix, sizeof up.prefix, "%s", path);
+    while (up.prefix[0] && up.prefix[strlen(up.prefix) - 1] == '/') up.prefix[strlen(up.prefix) - 1] = '\0';
+    return true;
+}
+
+bool upstream_open(const char *url, bool blocking, char *error, size_t error_size)
+{
+    if (!url_read(url)) {
+        snprintf(error, error_size, "'%s' is no address for a courier: it looks like http://host:port", url);
+        return false;
+    }
+    up.blocking = blocking;
+    up.line_end = &up.line;
+    names.closed = false;
+
+    struct addrinfo *found = look_up(AI_NUMERICHOST);
+    names.numeric = found != NULL;
+    if (!found) found = look_up(0);
+    if (found) names.next_ns = clock_ns() + LOOK_UP_AGAIN_NS;
+    take_addresses(found);
+    if (found) freeaddrinfo(found);
+    return true;
+}
+
+void upstream_close(void)
+{
+    while (up.idle) {
+        struct link *l = up.idle;
+
+        pool_leave(l);
+        link_close(l);
+    }
+    pthread_mutex_lock(&names.lock);
+    names.closed = true;
+    pthread_mutex_unlock(&names.lock);
+}
+
+void upstream_stats(struct upstream_stats *stats)
+{
+    *stats = up.stats;
+}
