@@ -83,6 +83,8 @@ build/$(1)/%.o: %.c Makefile
 	@mkdir -p $$(@D)
 	$$(COMPILE) $(2) -c -o $$@ $$<
 
+build/$(1)/app/pages.o: $(wildcard page/*)
+
 build/$(1)/server: $$(OBJECTS_$(1))
 	$$(CC) $(2) -o $$@ $$^ $(3) $$(PKG_LIBS) -pthread
 
@@ -92,7 +94,7 @@ build/$(1)/server-faults: $$(OBJECTS_$(1)) build/$(1)/tests/faults/wrap.o
 $$(UNITS:%=build/$(1)/%): build/$(1)/%: build/$(1)/tests/unit/%.o $$(filter-out build/$(1)/server.o,$$(OBJECTS_$(1)))
 	$$(CC) $(2) -o $$@ $$^ $(3) $$(shell sed -n 's|^/\* LDFLAGS: \(.*\) \*/$$$$|\1|p' tests/unit/$$*.c) $$(PKG_LIBS) -lcmocka -pthread
 
--include $$(OBJECTS_$(1):.o=.d) $$(UNITS:%=build/$(1)/tests/unit/%.d) build/$(1)/tests/faults/wrap.d
+-include $$(OBJECTS_$(1):.o=.d) $$(wildcard build/$(1)/tests/*/*.d)
 endef
 
 $(eval $(call KIND,release,$$(CFLAGS) $$(HARDENED),$$(LDFLAGS)))

@@ -50,6 +50,7 @@ struct conn {
     uint8_t state;
     bool running;                    /* req is out: its steps are at work or waiting */
     bool eof;                        /* the client has shut his side; he may still be reading */
+    bool traced;                     /* what goes out next is an answer that is in the recording */
 };
 
 struct req_block {
@@ -99,6 +100,7 @@ static struct req *req_new(struct conn *c)
     memset((char *)r + sizeof r->msg, 0, offsetof(struct req, arena) - sizeof r->msg);
     r->conn = c;
     r->began_ns = loop_now_ns();
+    r->trace = trace_request();
     counters.reqs++;
     return r;
 }
@@ -135,10 +137,7 @@ void *req_alloc(struct req *r, size_t size)
         struct req_block *block = malloc(sizeof *block + size);
 
         if (!block) {
-            static const char text[] = "There is no memory for this request right now.\n";
-
-            respond_field(r, "Retry-After", "1");
-            respond(r, 503, "text/plain; charset=utf-8", text, sizeof text - 1);
+            respond_no_memory(r);
             return NULL;
         }
         block->next = r->blocks;
@@ -173,7 +172,10 @@ static void req_log(const struct req *r, const struct conn *c)
         .waits = r->waits,
         .waits_len = r->waits_len,
         .discarded = !c,
+        .viewer = r->viewer,
     });
+    if (r->trace && c) trace(TRACE_ANSWER, r->trace, c->id, r->route, r->status);
+    else if (r->trace) trace(TRACE_DISCARDED, r->trace, 0, r->route, r->status);
 }
 
 /* The request is answered, and its last step has returned. */
@@ -183,6 +185,7 @@ static void req_finish(struct req *r)
 
     req_log(r, c);
     if (c) {
+        c->traced = r->trace != 0;
         c->req = NULL;
         c->running = false;
         c->since_ns = loop_now_ns();
@@ -196,7 +199,9 @@ static void req_run(struct req *r, step_fn *step)
 
     r->waiting = false;
     step(r);
-    trace_step(name);
+    int64_t took_ns = trace_step(name);
+    if (r->trace) trace(TRACE_STEP, r->trace, 0, name, took_ns);
+    if (r->trace && r->waiting) trace(TRACE_WAIT, r->trace, 0, r->op.what, 0);
     assert(r->waiting != r->answered); /* rule 1 */
     if (r->answered) req_finish(r);
 }
@@ -207,6 +212,10 @@ static void req_op_done(struct op *op)
     struct conn *c = r->conn;
     int64_t now_ns = clock_ns();
 
+    if (r->trace) {
+        if (op->served_ns) trace(TRACE_QUEUED, r->trace, 0, op->what, op->served_ns - r->awaited_ns);
+        trace(TRACE_WOKEN, r->trace, 0, op->what, now_ns - r->awaited_ns);
+    }
     if (op->served_ns) req_bill(r, "queue", op->served_ns - r->awaited_ns);
     req_bill(r, op->what, now_ns - (op->served_ns ? op->served_ns : r->awaited_ns));
     req_run(r, r->step);
@@ -234,6 +243,11 @@ bool server_draining(void)
 bool req_cut_short(const struct req *r)
 {
     return conns.draining || !r->conn;
+}
+
+uint32_t req_conn(const struct req *r)
+{
+    return r->conn ? r->conn->id : 0;
 }
 
 void respond_field(struct req *r, const char *name, const char *format, ...)
@@ -291,6 +305,17 @@ void respond(struct req *r, int status, const char *type, const void *body, size
     if (bodiless || r->msg.method == HTTP_HEAD) return;
     buf_put(out, body, len);
     r->sent = len;
+}
+
+void respond_no_memory(struct req *r)
+{
+    static const char problem[] =
+        "{\"type\":\"/problems/out-of-memory\",\"title\":\"There is no memory for this request right now\",\"status\":503,"
+        "\"detail\":\"It was not done, or it was done and there was no memory to tell. Look, or ask again with the same key.\"}\n";
+
+    buf_free(&r->fields);
+    respond_field(r, "Retry-After", "1");
+    respond(r, 503, "application/problem+json", problem, sizeof problem - 1);
 }
 
 void stream_begin(struct req *r, int status, const char *type)
@@ -384,6 +409,7 @@ static void conn_close(struct conn *c)
     else conns.first = c->next;
     if (c->next) c->next->prev = c->prev;
     timer_cancel(&c->deadline);
+    trace(TRACE_CLOSED, 0, c->id, NULL, 0);
     peer_leave(c->peer);
     watch_close(&c->watch); /* conn_release() follows when the lap ends */
     counters.conns--;
@@ -424,6 +450,8 @@ static void conn_flush(struct conn *c)
             return;
         }
         counters.bytes_out += (uint64_t)n;
+        if (c->traced) trace(TRACE_FLUSHED, 0, c->id, NULL, n);
+        c->traced = false;
         c->since_ns = loop_now_ns();
         buf_consume(&c->out, (size_t)n); /* trap: the partial write. What is left goes out when EPOLLOUT says so */
     }
@@ -470,6 +498,15 @@ static void conn_ask_for_body(struct conn *c, size_t more)
     if (c->req->msg.expect_continue && more == 0 && c->req->msg.minor >= 1) buf_puts(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
 }
 
+static void req_trace_head(const struct req *r)
+{
+    char name[64];
+    struct slice method = http_method_text(&r->msg), target = http_target(&r->msg);
+
+    snprintf(name, sizeof name, "%.*s %.*s", (int)method.len, method.at, (int)target.len, target.len ? target.at : "");
+    trace(TRACE_HEAD, r->trace, r->conn->id, name, r->viewer);
+}
+
 /* Feed what there is to the request being read, and run it when it is whole. False: no use in going on. */
 static bool conn_parse(struct conn *c, struct slice *input)
 {
@@ -483,12 +520,14 @@ static bool conn_parse(struct conn *c, struct slice *input)
     size_t used = http_feed(&r->msg, input->at, input->len);
     input->at += used;
     input->len -= used;
+    if (r->trace) trace(TRACE_BYTES, r->trace, c->id, NULL, (int64_t)used);
     if (was_fresh || r->msg.phase == HTTP_IN_BODY) c->since_ns = loop_now_ns();
 
     if (r->msg.phase == HTTP_FRESH || r->msg.phase == HTTP_IN_HEAD) return false;
     if (!r->step || r->msg.phase == HTTP_FAILED) {
         r->refused = false;
         r->step = app_route(r);
+        if (r->trace) req_trace_head(r);
         if (r->msg.phase == HTTP_IN_BODY && !(r->refused && r->msg.expect_continue)) {
             conn_ask_for_body(c, input->len);
             return input->len > 0;
@@ -592,6 +631,7 @@ void conn_open(int fd, const struct sockaddr_storage *address)
     conns.first = c;
     counters.conns++;
     counters.accepted++;
+    trace(TRACE_ACCEPT, 0, c->id, NULL, fd);
     conn_arm_deadline(c);
 }
 
@@ -615,5 +655,19 @@ void conns_drain(void)
         if (c->watch.fd >= 0 && c->state == CONN_OPEN && !c->running && !buf_len(&c->out) &&
             (!c->req || c->req->msg.phase == HTTP_FRESH))
             conn_close(c);
+    }
+}
+
+void reqs_describe(struct buf *out, unsigned max)
+{
+    int64_t now_ns = clock_ns();
+
+    for (const struct conn *c = conns.first; c && max; c = c->next) {
+        const struct req *r = c->req;
+
+        if (!r || r->msg.phase == HTTP_FRESH || !r->route) continue;
+        buf_printf(out, "  conn %-6u %-24s %9.1f ms  then %s()%s%s\n", c->id, r->route, (double)(now_ns - r->began_ns) / 1e6,
+                   r->step_name, r->waiting ? ", waits for: " : "", r->waiting ? r->op.what : "");
+        max--;
     }
 }

@@ -35,7 +35,7 @@ const char *const forno_version = "forno 0.1";
 static struct {
     struct options options;
     enum log_style log_style;
-    int64_t stall_ms;
+    bool narrate;
     struct watch listeners[LISTENERS_MAX];
     size_t listeners_len;
     bool paused;
@@ -60,7 +60,7 @@ static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *form
 /* ---- options --------------------------------------------------------------------------------------------------------------- */
 
 enum { OPT_OPENING_CREDIT = 256, OPT_BAKE_MS, OPT_LOG, OPT_DRAIN, OPT_MAX_CONNS, OPT_MAX_CONNS_PER_IP, OPT_AUDIT, OPT_GROUP,
-       OPT_COURIER, OPT_LAB, OPT_NO_LAB, OPT_BLOCKING, OPT_STALL_MS };
+       OPT_COURIER, OPT_LAB, OPT_NO_LAB, OPT_BLOCKING, OPT_STALL_MS, OPT_TRACE };
 
 static const struct argp_option option_table[] = {
     {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
@@ -72,6 +72,7 @@ static const struct argp_option option_table[] = {
     {"lab", OPT_LAB, NULL, 0, "Open the lab (by default it is, if only this machine can reach us)", 0},
     {"no-lab", OPT_NO_LAB, NULL, 0, "Close the lab", 0},
     {"blocking", OPT_BLOCKING, NULL, 0, "Do every wait in place, as a synchronous server does: for comparison", 0},
+    {"trace", OPT_TRACE, NULL, 0, "Tell every lap of the loop in words on stderr, to be read beside strace", 0},
     {"stall-ms", OPT_STALL_MS, "MS", 0, "Log laps of the loop that take longer than this (50); 0: never", 0},
     {"log", OPT_LOG, "STYLE", 0, "One line per answer on stderr: text, json or off (text)", 0},
     {"drain", OPT_DRAIN, "SECONDS", 0, "On SIGTERM, finish within this time (10)", 0},
@@ -82,9 +83,13 @@ static const struct argp_option option_table[] = {
     {0},
 };
 
+static const char *reading_variable; /* the environment variable being read, NULL: the command line */
+
 static int64_t number(struct argp_state *state, const char *text, const char *what, int64_t min, int64_t max)
 {
     char *end;
+
+    if (reading_variable) what = reading_variable;
 
     errno = 0;
     long long n = strtoll(text, &end, 10);
@@ -97,7 +102,8 @@ static enum log_style log_style(struct argp_state *state, const char *text)
 {
     if (strcmp(text, "text") == 0) return LOG_TEXT;
     if (strcmp(text, "json") == 0) return LOG_JSON;
-    if (strcmp(text, "off") != 0) argp_error(state, "--log must be text, json or off, not '%s'", text);
+    if (strcmp(text, "off") != 0)
+        argp_error(state, "%s must be text, json or off, not '%s'", reading_variable ? reading_variable : "--log", text);
     return LOG_OFF;
 }
 
@@ -119,7 +125,8 @@ static error_t set_option(int key, char *arg, struct argp_state *state)
     case OPT_LAB: o->lab = LAB_ON; break;
     case OPT_NO_LAB: o->lab = LAB_OFF; break;
     case OPT_BLOCKING: o->blocking = true; break;
-    case OPT_STALL_MS: server.stall_ms = number(state, arg, "--stall-ms", 0, 3600000); break;
+    case OPT_TRACE: server.narrate = true; break;
+    case OPT_STALL_MS: o->stall_ms = number(state, arg, "--stall-ms", 0, 3600000); break;
     case OPT_GROUP: o->group_max = (unsigned)number(state, arg, "--group-max", 1, 1000000); break;
     case OPT_AUDIT: o->audit_path = arg; break;
     case ARGP_KEY_ARG: argp_error(state, "what is '%s'? There are only options here", arg); break;
@@ -131,16 +138,19 @@ static error_t set_option(int key, char *arg, struct argp_state *state)
 /* Each option also reads an environment variable: --opening-credit is FORNO_OPENING_CREDIT. The command line wins. */
 static void read_environment(struct argp_state *state)
 {
+    state->name = program_invocation_short_name; /* argp sets it only later */
     for (const struct argp_option *o = option_table; o->name; o++) {
         char name[64] = "FORNO_";
 
         for (size_t i = 0; o->name[i] && i + 7 < sizeof name; i++)
             name[6 + i] = o->name[i] == '-' ? '_' : (char)toupper((unsigned char)o->name[i]);
         char *value = getenv(name);
-        if (!value && o->key == 'p') value = getenv("PORT");
+        reading_variable = name;
+        if (!value && o->key == 'p') value = getenv(reading_variable = "PORT");
         if (!value || !*value || o->key == OPT_AUDIT) continue;
         if (o->arg || strcmp(value, "0") != 0) set_option(o->key, value, state); /* FORNO_LAB=1; 0 is as good as nothing */
     }
+    reading_variable = NULL;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state)
@@ -175,9 +185,9 @@ static void read_options(int argc, char **argv)
         .opening_credit_cents = 10000,
         .bake_ms = -1,
         .drain_ms = 10000,
+        .stall_ms = 50,
     };
     server.log_style = LOG_TEXT;
-    server.stall_ms = 50;
     argp_program_version_hook = print_version;
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, NULL);
@@ -444,7 +454,7 @@ int main(int argc, char **argv)
     raise_descriptor_limit();
     if (loop_open() != 0) die("cannot make an event loop: %s", strerror(errno));
     open_signals();
-    trace_open(server.log_style, server.stall_ms);
+    trace_open(server.log_style, server.options.stall_ms, server.narrate);
     server.resume.fired = accept_look_again;
     server.drain_over.fired = drain_is_over;
     conns_on_close(accept_resume);

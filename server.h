@@ -40,6 +40,8 @@ struct req {
     step_fn *step;                  /* what follows */
     const char *step_name;
     bool waiting, answered, streaming, refused;
+    bool viewer;                    /* it is whoever watches the loop, for that purpose: app_route() says so */
+    uint32_t trace;                 /* its number in the recording; 0: not in the sample */
     int status;
     int64_t began_ns, awaited_ns;
     size_t sent;                    /* bytes of answer, for the log */
@@ -78,6 +80,9 @@ void respond_field(struct req *r, const char *name, const char *format, ...) __a
 /* Answer, whole. `type`: the Content-Type, or NULL when there is no body. Copies. HEAD gets the fields alone. */
 void respond(struct req *r, int status, const char *type, const void *body, size_t len);
 
+/* Answer 503, when memory is out. Forgets the fields added so far: they were another answer's. */
+void respond_no_memory(struct req *r);
+
 /* Answer in pieces, of no known length: the body ends with the connection (RFC 9112 6.3). After it the request may wait and
  * put as often as it likes, until stream_end(). A reader who falls 256 KiB behind is let go. */
 void stream_begin(struct req *r, int status, const char *type);
@@ -90,6 +95,11 @@ void stream_end(struct req *r);
 bool req_cut_short(const struct req *r);
 
 bool server_draining(void);
+
+uint32_t req_conn(const struct req *r); /* the number of its connection; 0: the client has left */
+
+/* Tell what is going on, one line per live request, at most `max` of them, appended to `out`. */
+void reqs_describe(struct buf *out, unsigned max);
 
 /* ---- options ---------------------------------------------------------------------------------------------------------------- */
 
@@ -104,6 +114,7 @@ struct options {
     unsigned group_max;             /* see db.h */
     const char *courier;            /* the external service's URL; NULL: we are our own */
     enum { LAB_ON_LOOPBACK, LAB_ON, LAB_OFF } lab;
+    int64_t stall_ms;
     bool blocking;                  /* every wait in place, for comparison */
 };
 
@@ -125,7 +136,7 @@ void app_stop(void);
 int app_audit(const char *path);
 
 /* The first step for a request whose head is complete, or which has failed (r->msg.phase == HTTP_FAILED: r->msg.status and
- * r->msg.error say why). Sets r->route, r->param and r->step_name. If the step refuses the request whatever its body may be, r->refused is
+ * r->msg.error say why). Sets r->route, r->param, r->step_name and r->viewer. If the step refuses the request whatever its body may be, r->refused is
  * set, so that nobody is asked to send one. */
 step_fn *app_route(struct req *r);
 

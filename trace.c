@@ -1,4 +1,4 @@
-/* trace.c: the server seen from outside: counters, the log, /metrics.
+/* trace.c: the server seen from outside: counters, the log, the recording, the narration of --trace, /metrics.
  *
  * It owns what is known about the server's work, and stderr. It never waits and never changes what it watches. The subtle
  * thing is stderr: a pipe that nobody reads would stop a logging loop dead, so lines are gathered, written once a lap as far
@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -113,6 +114,134 @@ static void log_answer_json(const struct trace_answer *a)
     buf_printf(b, "},\"bytes\":%zu,\"conn\":%u,\"discarded\":%s}\n", a->bytes, a->conn, a->discarded ? "true" : "false");
 }
 
+/* ---- the recording --------------------------------------------------------------------------------------------------------------- */
+
+#define RECORDS 8192                   /* a ring of about half a megabyte, touched only when somebody watches */
+#define SAMPLE_NS (100 * NS_PER_MS)    /* how often the sample is drawn anew: */
+#define SAMPLE_REQUESTS 40             /* this many requests, the first of their time */
+#define SAMPLE_LAPS 30                 /* and this many laps */
+
+bool trace_on;
+
+static struct {
+    struct trace_record ring[RECORDS];
+    uint64_t written;
+    int64_t began_ns;
+    unsigned viewers;
+    bool narrate, color;
+    int64_t sample_until_ns;
+    unsigned requests_left, laps_left;
+    bool lap_shown;                    /* the lap in progress is in the sample */
+    uint32_t requests;                 /* the number of the last one */
+} recorder;
+
+static void narrate(const struct trace_record *t);
+
+int64_t trace_clock_ns(void)
+{
+    return clock_ns() - recorder.began_ns;
+}
+
+void trace_record(enum trace_kind kind, uint32_t req, uint32_t conn, const char *name, int64_t value)
+{
+    /* Connections come and go without belonging to a request of the sample: they are told with the laps of the sample. */
+    if ((kind == TRACE_ACCEPT || kind == TRACE_CLOSED) && !recorder.lap_shown) return;
+    struct trace_record *t = &recorder.ring[recorder.written++ % RECORDS];
+    *t = (struct trace_record){.at_ns = trace_clock_ns(), .value = value, .req = req, .conn = conn, .kind = (uint8_t)kind};
+    if (name) strncpy(t->name, name, sizeof t->name - 1);
+    if (recorder.narrate) narrate(t);
+}
+
+static void sample_refresh(void)
+{
+    if (loop_now_ns() < recorder.sample_until_ns) return;
+    recorder.sample_until_ns = loop_now_ns() + SAMPLE_NS;
+    recorder.requests_left = SAMPLE_REQUESTS;
+    recorder.laps_left = SAMPLE_LAPS;
+}
+
+uint32_t trace_request(void)
+{
+    counters.reqs_seen++;
+    if (!trace_on) return 0;
+    sample_refresh();
+    if (!recorder.narrate && !recorder.requests_left) return 0;
+    if (recorder.requests_left) recorder.requests_left--;
+    counters.reqs_shown++;
+    return ++recorder.requests;
+}
+
+static void record_lap(int ready, int64_t slept_ns)
+{
+    sample_refresh();
+    recorder.lap_shown = recorder.narrate || recorder.laps_left > 0;
+    if (!recorder.lap_shown) return;
+    if (recorder.laps_left) recorder.laps_left--;
+    trace_record(TRACE_WOKE, (uint32_t)ready, 0, NULL, slept_ns);
+}
+
+void trace_viewer(bool comes)
+{
+    if (comes) recorder.viewers++;
+    else recorder.viewers--;
+    trace_on = recorder.narrate || recorder.viewers > 0;
+    recorder.lap_shown = recorder.narrate;
+}
+
+uint64_t trace_newest(void)
+{
+    return recorder.written;
+}
+
+size_t trace_read(uint64_t *next, struct trace_record *out, size_t max, uint64_t *lost)
+{
+    uint64_t oldest = recorder.written > RECORDS ? recorder.written - RECORDS : 0;
+    size_t n = 0;
+
+    *lost = *next < oldest ? oldest - *next : 0;
+    *next += *lost;
+    for (; *next < recorder.written && n < max; ++*next) out[n++] = recorder.ring[*next % RECORDS];
+    return n;
+}
+
+/* ---- --trace: the same in words ---------------------------------------------------------------------------------------------------- */
+
+/* Lines for one record, written to be read beside strace: epoll_wait, accept4, recv, send. */
+static void narrate(const struct trace_record *t)
+{
+    struct buf *b = &logger.lines;
+    const char *dim = recorder.color ? "\033[2m" : "", *bold = recorder.color ? "\033[1m" : "", *off = recorder.color ? "\033[0m" : "";
+    double us = (double)t->value / 1e3;
+    long long n = t->value;
+
+    if (!log_has_room()) return;
+    switch ((enum trace_kind)t->kind) {
+    case TRACE_WOKE:
+        buf_printf(b, "%slap %llu%s  epoll_wait slept %.3f ms, %u ready\n", bold, (unsigned long long)trace_totals().laps, off, us / 1e3,
+                   t->req);
+        break;
+    case TRACE_READY:
+        buf_printf(b, "  fd %u, %s:%s%s%s%s\n", t->conn, t->name, n & EPOLLIN ? " readable" : "", n & EPOLLOUT ? " writable" : "",
+                   n & EPOLLHUP ? " hung up" : "", n & EPOLLERR ? " error" : "");
+        break;
+    case TRACE_SLEEP: buf_printf(b, "  %sworked %.1f us; nothing left to do%s\n", dim, us, off); break;
+    case TRACE_ACCEPT: buf_printf(b, "    accept4: conn %u is fd %lld\n", t->conn, n); break;
+    case TRACE_CLOSED: buf_printf(b, "    conn %u closed\n", t->conn); break;
+    case TRACE_BYTES: buf_printf(b, "    conn %u: recv took %lld bytes for request %u\n", t->conn, n, t->req); break;
+    case TRACE_HEAD: buf_printf(b, "    request %u is %s%s%s\n", t->req, bold, t->name, off); break;
+    case TRACE_STEP: buf_printf(b, "    request %u: %s() ran %.1f us\n", t->req, t->name, us); break;
+    case TRACE_WAIT: buf_printf(b, "    request %u waits for: %s\n", t->req, t->name); break;
+    case TRACE_QUEUED: buf_printf(b, "    request %u stood in the queue for %.1f us\n", t->req, us); break;
+    case TRACE_WOKEN: buf_printf(b, "    request %u goes on: %s took %.3f ms in all\n", t->req, t->name, us / 1e3); break;
+    case TRACE_ANSWER: buf_printf(b, "    request %u answered: %lld\n", t->req, n); break;
+    case TRACE_FLUSHED: buf_printf(b, "    conn %u: send took %lld bytes\n", t->conn, n); break;
+    case TRACE_DISCARDED: buf_printf(b, "    request %u answered %lld, discarded: client gone\n", t->req, n); break;
+    case TRACE_BAKE: buf_printf(b, "    order %u into the oven: %s, ready in %.0f ms\n", t->req, t->name, us / 1e3); break;
+    case TRACE_BAKED: buf_printf(b, "    order %u is ready\n", t->req); break;
+    case TRACE_TAKEN_BACK: buf_printf(b, "    order %u taken back\n", t->req); break;
+    }
+}
+
 /* ---- counting ---------------------------------------------------------------------------------------------------------------- */
 
 /* Answers by route and status: a small open-addressed table. Routes are constants, so a pointer is enough to tell them apart. */
@@ -141,8 +270,7 @@ static void count_answer(const char *route, int status)
 #define LAP_BUCKETS 10
 
 static struct {
-    uint64_t laps, events, timers_fired, completions;
-    int64_t slept_ns, worked_ns;
+    struct trace_totals totals;
     uint64_t lap_bucket[LAP_BUCKETS + 1];
     int64_t stall_ns;
     struct lap_watch *lap_watches;
@@ -153,22 +281,25 @@ static struct {
 
 static void loop_woke(int ready, int64_t slept_ns)
 {
-    seen.laps++;
-    seen.events += (uint64_t)ready;
-    seen.slept_ns += slept_ns;
+    seen.totals.laps++;
+    seen.totals.ready += (uint64_t)ready;
+    seen.totals.slept_ns += slept_ns;
     seen.step_from_ns = loop_now_ns();
     seen.slowest_ns = 0;
-    seen.slowest = NULL;
+    seen.slowest = "";
+    if (trace_on) record_lap(ready, slept_ns);
 }
 
-void trace_step(const char *name)
+int64_t trace_step(const char *name)
 {
     int64_t now_ns = clock_ns(), took_ns = now_ns - seen.step_from_ns;
 
     seen.step_from_ns = now_ns;
-    if (took_ns <= seen.slowest_ns) return;
-    seen.slowest_ns = took_ns;
-    seen.slowest = name;
+    if (took_ns > seen.slowest_ns) {
+        seen.slowest_ns = took_ns;
+        seen.slowest = name;
+    }
+    return took_ns;
 }
 
 void trace_laps_watch(struct lap_watch *w)
@@ -190,20 +321,19 @@ int64_t trace_laps_unwatch(struct lap_watch *w)
 
 static void loop_dispatched(const struct watch *w, uint32_t events)
 {
-    (void)w;
-    (void)events;
+    if (trace_on && recorder.lap_shown) trace_record(TRACE_READY, 0, (uint32_t)w->fd, w->kind->name, events);
 }
 
 static void loop_fired(const struct timer *t)
 {
     (void)t;
-    seen.timers_fired++;
+    seen.totals.timers_fired++;
 }
 
 static void loop_completed(const struct op *op)
 {
     (void)op;
-    seen.completions++;
+    seen.totals.completions++;
 }
 
 static void loop_lap_ended(int64_t worked_ns)
@@ -212,17 +342,18 @@ static void loop_lap_ended(int64_t worked_ns)
 
     for (int64_t us = worked_ns / 1000; us > 4 && bucket < LAP_BUCKETS; us /= 4) bucket++;
     seen.lap_bucket[bucket]++;
-    seen.worked_ns += worked_ns;
+    seen.totals.worked_ns += worked_ns;
+    if (trace_on && recorder.lap_shown) trace_record(TRACE_SLEEP, 0, 0, seen.slowest, worked_ns);
     for (struct lap_watch *w = seen.lap_watches; w; w = w->next) {
         if (worked_ns > w->longest_ns) w->longest_ns = worked_ns;
     }
     if (!seen.stall_ns || worked_ns < seen.stall_ns) return;
     counters.stalls++;
-    trace_note("the loop stood still for %.1f ms: %s took %.1f ms of it", ms(worked_ns), seen.slowest ? seen.slowest : "no step",
+    trace_note("the loop stood still for %.1f ms: %s took %.1f ms of it", ms(worked_ns), seen.slowest[0] ? seen.slowest : "no step",
                ms(seen.slowest_ns));
 }
 
-void trace_open(enum log_style style, int64_t stall_ms)
+void trace_open(enum log_style style, int64_t stall_ms, bool narrate)
 {
     static const struct loop_observer observer = {
         .woke = loop_woke,
@@ -234,15 +365,42 @@ void trace_open(enum log_style style, int64_t stall_ms)
 
     logger.style = style;
     seen.stall_ns = stall_ms * NS_PER_MS;
+    recorder.began_ns = clock_ns();
+    recorder.narrate = trace_on = narrate;
+    recorder.color = narrate && isatty(STDERR_FILENO) && !getenv("NO_COLOR");
     loop_observe(&observer);
+}
+
+struct trace_totals trace_totals(void)
+{
+    return seen.totals;
 }
 
 void trace_answer(const struct trace_answer *a)
 {
     count_answer(a->route ? a->route : "none", a->status);
+    if (a->viewer) counters.viewer_answers++;
+    else counters.answers++;
     if (logger.style == LOG_OFF || !log_has_room()) return;
     if (logger.style == LOG_JSON) log_answer_json(a);
     else log_answer_text(a);
+}
+
+void trace_lap_bars(struct buf *out)
+{
+    uint64_t most = 1;
+    double us = 4;
+
+    for (unsigned i = 0; i <= LAP_BUCKETS; i++) most = seen.lap_bucket[i] > most ? seen.lap_bucket[i] : most;
+    for (unsigned i = 0; i <= LAP_BUCKETS; i++, us *= 4) {
+        double width = (double)seen.lap_bucket[i] / (double)most * 40;
+
+        if (!seen.lap_bucket[i]) continue;
+        if (i == LAP_BUCKETS) buf_printf(out, "  %12s ", "more");
+        else buf_printf(out, us < 1000 ? "  <= %6.0f us " : "  <= %6.1f ms ", us < 1000 ? us : us / 1000);
+        for (int at = 0; at < 1 || at < (int)width; at++) buf_puts(out, "#");
+        buf_printf(out, " %llu\n", (unsigned long long)seen.lap_bucket[i]);
+    }
 }
 
 /* ---- /metrics ------------------------------------------------------------------------------------------------------------------ */
@@ -265,7 +423,7 @@ static void lap_histogram(struct buf *out)
     }
     below += seen.lap_bucket[LAP_BUCKETS];
     buf_printf(out, "forno_lap_seconds_bucket{le=\"+Inf\"} %llu\nforno_lap_seconds_sum %.9g\nforno_lap_seconds_count %llu\n",
-               (unsigned long long)below, (double)seen.worked_ns / 1e9, (unsigned long long)below);
+               (unsigned long long)below, (double)seen.totals.worked_ns / 1e9, (unsigned long long)below);
 }
 
 void trace_metrics(struct buf *out)
@@ -288,10 +446,10 @@ void trace_metrics(struct buf *out)
     metric(out, "forno_stalls_total", "counter", "Laps longer than --stall-ms.", (double)counters.stalls);
     metric(out, "forno_log_dropped_total", "counter", "Log lines dropped because stderr was not read.",
            (double)counters.log_dropped);
-    metric(out, "forno_ready_events_total", "counter", "Descriptors that epoll_wait found ready.", (double)seen.events);
-    metric(out, "forno_timers_fired_total", "counter", "Timers fired.", (double)seen.timers_fired);
-    metric(out, "forno_completions_total", "counter", "Operations completed over the eventfd.", (double)seen.completions);
-    metric(out, "forno_asleep_seconds_total", "counter", "Time the loop spent waiting in epoll_wait.", (double)seen.slept_ns / 1e9);
+    metric(out, "forno_ready_events_total", "counter", "Descriptors that epoll_wait found ready.", (double)seen.totals.ready);
+    metric(out, "forno_timers_fired_total", "counter", "Timers fired.", (double)seen.totals.timers_fired);
+    metric(out, "forno_completions_total", "counter", "Operations completed over the eventfd.", (double)seen.totals.completions);
+    metric(out, "forno_asleep_seconds_total", "counter", "Time the loop spent waiting in epoll_wait.", (double)seen.totals.slept_ns / 1e9);
     lap_histogram(out);
 
     buf_puts(out, "# HELP forno_requests_total Requests answered, by route and status.\n# TYPE forno_requests_total counter\n");

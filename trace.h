@@ -1,10 +1,11 @@
-/* trace.h: the server seen from outside: counters, the log, /metrics. Knows the loop; knows neither requests nor connections,
+/* trace.h: the server seen from outside: counters, the log, the recording, the narration of --trace, /metrics. Knows the loop; knows neither requests nor connections,
  * so what it is told, it is told in plain values. Belongs to the loop thread. */
 #ifndef FORNO_TRACE_H
 #define FORNO_TRACE_H
 
 #include "http.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Whoever does it counts it. Gauges first, then what only grows. */
@@ -12,6 +13,8 @@ struct trace_counters {
     uint64_t conns, reqs;                              /* open now; live now, with or without a client */
     uint64_t accepted, accept_pauses, refused_conns;
     uint64_t bytes_in, bytes_out;
+    uint64_t answers, viewer_answers;                  /* the second: to whoever watches the loop, for that purpose */
+    uint64_t reqs_seen, reqs_shown;                    /* requests begun, and those of them that are recorded */
     uint64_t timeouts;                                 /* connections that missed a deadline */
     uint64_t slow_readers;                             /* subscribers let go for falling behind */
     uint64_t discarded;                                /* answers to clients who had left */
@@ -23,11 +26,75 @@ extern struct trace_counters counters;
 
 enum log_style { LOG_TEXT, LOG_JSON, LOG_OFF };
 
-/* Watch the loop from now on, log answers to stderr in this style, and log laps longer than stall_ms (0: none). */
-void trace_open(enum log_style style, int64_t stall_ms);
+/* Watch the loop from now on, log answers to stderr in this style, and log laps longer than stall_ms (0: none). With `narrate`,
+ * tell every lap in words. */
+void trace_open(enum log_style style, int64_t stall_ms, bool narrate);
 
-/* A step of this name (a constant) has just ended. What the lap did since the last one is put down to it. */
-void trace_step(const char *name);
+/* ---- the recording --------------------------------------------------------------------------------------------------- */
+
+/* A fixed ring of what happened last. Nothing is recorded, and next to nothing is spent, while nobody watches. Under load only
+ * a sample of requests and laps is recorded, so that watching does not slow down what is watched (the observer effect). */
+enum trace_kind {
+    TRACE_WOKE,       /* a lap begins. req: how many descriptors are ready; value: ns slept */
+    TRACE_READY,      /* conn: the descriptor; name: its kind; value: epoll's events */
+    TRACE_SLEEP,      /* the lap ends. name: the step that took longest; value: ns worked */
+    TRACE_ACCEPT,     /* conn; value: the descriptor */
+    TRACE_CLOSED,     /* conn */
+    TRACE_BYTES,      /* req, conn; value: how many arrived */
+    TRACE_HEAD,       /* req, conn; name: method and path; value: 1 if it is the viewer's own */
+    TRACE_STEP,       /* req; name: of the function; value: ns it took */
+    TRACE_WAIT,       /* req; name: what for */
+    TRACE_QUEUED,     /* req; name: what for; value: ns of the wait that were spent in a queue. Then: */
+    TRACE_WOKEN,      /* req; name: what for; value: ns waited altogether */
+    TRACE_ANSWER,     /* req, conn; name: the route; value: the status */
+    TRACE_FLUSHED,    /* conn; value: bytes sent */
+    TRACE_DISCARDED,  /* req; value: the status. The client had left */
+    TRACE_BAKE,       /* req: the order's id; name: what; value: ns until it is ready */
+    TRACE_BAKED,      /* req: the order's id */
+    TRACE_TAKEN_BACK, /* req: the order's id */
+};
+
+struct trace_record {
+    int64_t at_ns;    /* since the start */
+    int64_t value;
+    uint32_t req, conn;
+    uint8_t kind;
+    char name[39];
+};
+
+extern bool trace_on; /* somebody watches */
+
+/* Record what happens now. `name` is copied, cut to what fits. */
+void trace_record(enum trace_kind kind, uint32_t req, uint32_t conn, const char *name, int64_t value);
+
+static inline void trace(enum trace_kind kind, uint32_t req, uint32_t conn, const char *name, int64_t value)
+{
+    if (trace_on) trace_record(kind, req, conn, name, value);
+}
+
+/* A request begins: its number in the recording, or 0 if it is not in the sample. */
+uint32_t trace_request(void);
+
+/* Somebody comes to watch, or leaves. */
+void trace_viewer(bool comes);
+
+/* Copy records from number *next on, at most max of them; *next moves on. `lost`: how many had been overwritten already. */
+size_t trace_read(uint64_t *next, struct trace_record *out, size_t max, uint64_t *lost);
+uint64_t trace_newest(void); /* the number that the next record will have */
+
+int64_t trace_clock_ns(void); /* since the start */
+
+/* What the loop has done since the start. */
+struct trace_totals {
+    uint64_t laps, ready, timers_fired, completions;
+    int64_t slept_ns, worked_ns;
+};
+struct trace_totals trace_totals(void);
+
+/* ---- laps -------------------------------------------------------------------------------------------------------------- */
+
+/* A step of this name (a constant) has just ended. What the lap did since the last one is put down to it: returned, in ns. */
+int64_t trace_step(const char *name);
 
 /* The longest lap between watching and unwatching, the lap in progress included: how long everybody else had to wait. */
 struct lap_watch {
@@ -57,11 +124,15 @@ struct trace_answer {
     const struct wait_time *waits;
     unsigned waits_len;
     bool discarded;                                    /* the client had left */
+    bool viewer;                                       /* it is whoever watches the loop, for that purpose */
 };
 void trace_answer(const struct trace_answer *a);
 
 /* A line of the log that is no answer: start, drain, trouble. */
 void trace_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* How long laps took, as a histogram in words, appended to `out`. */
+void trace_lap_bars(struct buf *out);
 
 /* Everything counted, as Prometheus text (exposition format 0.0.4), appended to `out`. */
 void trace_metrics(struct buf *out);

@@ -26,6 +26,10 @@ struct slice query_param(const struct req *r, const char *name);
 #define PREFER_WAIT_MAX 60
 int64_t prefer_wait(const struct req *r);
 
+/* A version of some text, as a strong validator (RFC 9110 8.8.3), with its quotes. */
+#define ETAG_SIZE 24
+void etag_make(char etag[ETAG_SIZE], const char *text, size_t len);
+
 /* Does the client know this version already (If-None-Match, RFC 9110 13.1.2)? `etag` with its quotes. */
 bool etag_matches(const struct req *r, const char *etag);
 
@@ -83,6 +87,9 @@ struct json_member {
 
 /* Read the body as one JSON object with these members and no others. False: it has been refused. */
 bool json_read(struct req *r, const struct json_member *members, size_t n);
+
+/* Print it, without white space. Takes it. NULL: memory is out, and was perhaps out when it was put together. free() it. */
+char *json_text(cJSON *json);
 
 /* Answer with this JSON and a newline. Takes it. */
 void respond_json(struct req *r, int status, cJSON *json);
@@ -153,6 +160,17 @@ void get_lab_thread(struct req *r);
 void get_lab_socket(struct req *r);
 void get_lab_block(struct req *r);
 void get_lab_lost_update(struct req *r);
+
+size_t orders_baking(void);             /* in the oven now, as far as this process has placed them */
+
+void get_loop(struct req *r);
+void get_loop_events(struct req *r);
+
+void pages_start(void);
+void respond_page(struct req *r);       /* the live page itself */
+void get_page_js(struct req *r);
+void get_page_css(struct req *r);
+void get_openapi(struct req *r);
 
 void get_front(struct req *r);
 void get_healthz(struct req *r);

@@ -213,6 +213,15 @@ static bool read_text(struct req *r, const struct json_member *m, const cJSON *i
     return false;
 }
 
+/* As much of a name as an answer wants to repeat, without half a character at the end. */
+static int shown(const char *name)
+{
+    size_t n = strnlen(name, 100);
+
+    while (n && (name[n] & 0xc0) == 0x80) n--;
+    return (int)n;
+}
+
 /* Unknown members and members that occur twice. Names are compared to the letter; cJSON's own look-up would not. */
 static bool members_known(struct req *r, const struct json_member *members, size_t n, const cJSON *object)
 {
@@ -223,7 +232,7 @@ static bool members_known(struct req *r, const struct json_member *members, size
 
         for (size_t i = 0; i < n && !known; i++) known = strcmp(item->string, members[i].name) == 0;
         if (!known) {
-            refuse(r, PROBLEM_INVALID_BODY, "\"%.100s\" is not known here.", item->string);
+            refuse(r, PROBLEM_INVALID_BODY, "\"%.*s\" is not known here.", shown(item->string), item->string);
             return false;
         }
         for (const cJSON *other = item->next; other; other = other->next) {
@@ -256,17 +265,22 @@ bool json_read(struct req *r, const struct json_member *members, size_t n)
 
 /* ---- out --------------------------------------------------------------------------------------------------------------------------- */
 
-void respond_json(struct req *r, int status, cJSON *json)
+char *json_text(cJSON *json)
 {
-    static const char no_memory[] = "{\"type\":\"/problems/out-of-memory\",\"title\":\"There is no memory for this request right now\","
-                                    "\"status\":503}\n";
     char *text = json ? cJSON_PrintBuffered(json, 512, false) : NULL;
 
     cJSON_Delete(json);
-    if (memory_failed() || !text) {
-        cJSON_free(text);
-        respond_field(r, "Retry-After", "1");
-        respond(r, 503, "application/problem+json", no_memory, sizeof no_memory - 1);
+    if (!memory_failed()) return text;
+    cJSON_free(text);
+    return NULL;
+}
+
+void respond_json(struct req *r, int status, cJSON *json)
+{
+    char *text = json_text(json);
+
+    if (!text) {
+        respond_no_memory(r);
         return;
     }
     size_t n = strlen(text);

@@ -5,7 +5,6 @@
 #include "app.h"
 
 #include <inttypes.h>
-#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,14 +44,86 @@ static int64_t ns_of_wall(int64_t ms)
     return clock_ns() + (ms - wall_ms()) * NS_PER_MS;
 }
 
+/* ---- the oven ---------------------------------------------------------------------------------------------------------------------- */
+
+/* A pizza that bakes, seen from here: a timer, and a knock when it is due. It is a courtesy to whoever waits or watches: what
+ * makes the pizza ready is the clock, so after a restart nothing is missing but this, and beyond a bound it is left out. */
+#define OVEN_SEEN 10000
+
+struct bake {
+    struct timer timer;
+    int64_t order_id, account_id;
+    struct bake *next;              /* of the same bucket */
+};
+
+static struct bake *oven[1024];
+static size_t baking;
+
+size_t orders_baking(void)
+{
+    return baking;
+}
+
+static struct bake **oven_place(int64_t order_id)
+{
+    return &oven[(uint64_t)order_id % (sizeof oven / sizeof *oven)];
+}
+
+static void oven_remove(struct bake *b)
+{
+    struct bake **link = oven_place(b->order_id);
+
+    while (*link != b) link = &(*link)->next;
+    *link = b->next;
+    baking--;
+    free(b);
+}
+
+static void pizza_ready(struct timer *t)
+{
+    struct bake *b = (struct bake *)((char *)t - offsetof(struct bake, timer));
+
+    trace(TRACE_BAKED, (uint32_t)b->order_id, 0, NULL, 0);
+    knock(b->order_id);
+    knock(-b->account_id);
+    oven_remove(b);
+}
+
+static void oven_bake(const struct order *o, int64_t due_ns)
+{
+    struct bake *b = baking < OVEN_SEEN ? malloc(sizeof *b) : NULL;
+    char what[40];
+
+    if (!b) return;
+    *b = (struct bake){.timer.fired = pizza_ready, .order_id = o->id, .account_id = o->account_id, .next = *oven_place(o->id)};
+    if (!timer_start(&b->timer, due_ns)) {
+        free(b);
+        return;
+    }
+    *oven_place(o->id) = b;
+    baking++;
+    snprintf(what, sizeof what, "%" PRId64 " × %s", o->pizzas, o->flavor);
+    trace(TRACE_BAKE, (uint32_t)o->id, 0, what, due_ns - clock_ns());
+}
+
+static void oven_take_back(int64_t order_id)
+{
+    struct bake *b = *oven_place(order_id);
+
+    while (b && b->order_id != order_id) b = b->next;
+    if (!b) return;
+    timer_cancel(&b->timer);
+    trace(TRACE_TAKEN_BACK, (uint32_t)order_id, 0, NULL, 0);
+    oven_remove(b);
+}
+
 /* ---- GET /menu --------------------------------------------------------------------------------------------------------------------- */
 
 static char *menu_text; /* made once: it cannot change while we run */
-static char menu_etag[24];
+static char menu_etag[ETAG_SIZE];
 
 void orders_start(void)
 {
-    unsigned char hash[crypto_generichash_BYTES_MIN];
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "pizzas");
 
@@ -64,12 +135,10 @@ void orders_start(void)
         cJSON_AddNumberToObject(pizza, "bake_ms", (double)bake_ms(&menu[i]));
         cJSON_AddItemToArray(list, pizza);
     }
-    menu_text = cJSON_PrintUnformatted(json);
-    cJSON_Delete(json);
+    menu_text = json_text(json);
     if (!menu_text) abort(); /* out of memory before the first customer */
     menu_text[strlen(menu_text)] = '\n';
-    crypto_generichash(hash, sizeof hash, (const unsigned char *)menu_text, strcspn(menu_text, "\n") + 1, NULL, 0);
-    snprintf(menu_etag, sizeof menu_etag, "\"%02x%02x%02x%02x%02x%02x\"", hash[0], hash[1], hash[2], hash[3], hash[4], hash[5]);
+    etag_make(menu_etag, menu_text, strcspn(menu_text, "\n") + 1);
 }
 
 void get_menu(struct req *r)
@@ -233,7 +302,10 @@ static void order_placed(struct req *r)
         respond_db_problem(r, o->job.rc);
         return;
     }
-    if (!o->replayed) order_changed(&o->order);
+    if (!o->replayed) {
+        oven_bake(&o->order, ns_of_wall(o->order.ready_at_ms));
+        order_changed(&o->order);
+    }
     /* The first answer again: the order as it was when it was placed. Whoever waits wants to know how it is now. */
     if (o->replayed && s->wait_s < 0) {
         o->now_ms = o->order.placed_at_ms;
@@ -264,6 +336,7 @@ static void order_cancelled(struct req *r)
         respond_db_problem(r, s->order.job.rc);
         return;
     }
+    oven_take_back(s->order.order.id);
     order_changed(&s->order.order);
     order_answer(r);
 }
@@ -375,15 +448,13 @@ static bool event_put(struct req *r, const struct order_event *e)
         [EVENT_PLACED] = ORDER_BAKING, [EVENT_READY] = ORDER_READY, [EVENT_CANCELLED] = ORDER_CANCELLED};
     const struct event_cursor *c = &e->cursor;
     struct buf text = {0};
-    cJSON *json = order_json(&e->order, status[c->kind], c->at_ms);
-    char *data = cJSON_PrintBuffered(json, 512, false);
+    char *data = json_text(order_json(&e->order, status[c->kind], c->at_ms));
 
     buf_printf(&text, "id: %" PRId64 "-%" PRId64 "-%d\nevent: %s\ndata: ", c->at_ms, c->order_id, c->kind, names[c->kind]);
     if (data) buf_puts(&text, data);
     buf_puts(&text, "\n\n");
     bool told = data && !text.failed && stream_put(r, text.mem, buf_len(&text));
-    cJSON_free(data);
-    cJSON_Delete(json);
+    free(data);
     buf_free(&text);
     return told;
 }

@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* MEMBER: wants a token. JSON: wants a JSON body. LAB: not for strangers on a network. */
-enum { OPEN = 0, MEMBER = 1, JSON = 2, LAB = 4 };
+/* MEMBER: wants a token. JSON: wants a JSON body. LAB: not for strangers on a network. VIEWER: asked by whoever watches the
+ * loop, for that purpose, and so not counted among what he watches. */
+enum { OPEN = 0, MEMBER = 1, JSON = 2, LAB = 4, VIEWER = 8 };
 
 #define STEP(fn) fn, #fn
 
@@ -20,7 +21,7 @@ static const struct route {
     int wants;
 } routes[] = {
     {HTTP_GET, "/healthz", STEP(get_healthz), OPEN},
-    {HTTP_GET, "/", STEP(get_front), OPEN},
+    {HTTP_GET, "/", STEP(get_front), VIEWER},
 
     {HTTP_POST, "/accounts", STEP(post_account), JSON},
     {HTTP_GET, "/accounts/{id}", STEP(get_account), MEMBER},
@@ -43,8 +44,14 @@ static const struct route {
     {HTTP_GET, "/lab/block", STEP(get_lab_block), LAB},
     {HTTP_GET, "/lab/lost-update", STEP(get_lab_lost_update), LAB},
 
+    {HTTP_GET, "/loop", STEP(get_loop), LAB | VIEWER},
+    {HTTP_GET, "/loop/events", STEP(get_loop_events), LAB | VIEWER},
+    {HTTP_GET, "/page.js", STEP(get_page_js), VIEWER},
+    {HTTP_GET, "/page.css", STEP(get_page_css), VIEWER},
+
     {HTTP_GET, "/readyz", STEP(get_readyz), OPEN},
     {HTTP_GET, "/metrics", STEP(get_metrics), OPEN},
+    {HTTP_GET, "/openapi.json", STEP(get_openapi), OPEN},
     {HTTP_GET, "/problems", STEP(get_problems), OPEN},
     {HTTP_GET, "/problems/{name}", STEP(get_problem), OPEN},
 };
@@ -67,6 +74,7 @@ bool app_start(const struct options *options, char *error, size_t error_size)
     json_start();
     waits_start(options->blocking);
     orders_start();
+    pages_start();
     return db_open(&db, error, error_size) == 0;
 }
 
@@ -262,6 +270,7 @@ step_fn *app_route(struct req *r)
     if (!route) return refused(r, STEP(refuse_path));
     r->route = route->pattern;
     r->step_name = route->name;
+    r->viewer = route->wants & VIEWER;
     if (route->wants & MEMBER && !bearer(r).at) return refused(r, STEP(refuse_stranger));
     if (route->wants & JSON && !is_json(r)) return refused(r, STEP(refuse_media_type));
     return route->handler;
@@ -323,6 +332,23 @@ bool query_number(struct req *r, const char *name, int64_t fallback, int64_t min
     return false;
 }
 
+/* What "wait" is set to by one preference, which may be quoted and have parameters of its own: wait=5; x="y" (RFC 7240 2). Absent
+ * if it is another preference. */
+static struct slice wait_value(struct slice preference)
+{
+    const char *semicolon = memchr(preference.at, ';', preference.len), *equals;
+    struct slice value;
+
+    if (semicolon) preference.len = (size_t)(semicolon - preference.at);
+    equals = memchr(preference.at, '=', preference.len);
+    if (!equals || !slice_is_nocase(slice_trim((struct slice){preference.at, (size_t)(equals - preference.at)}), "wait"))
+        return (struct slice){0};
+    value = slice_trim((struct slice){equals + 1, preference.len - (size_t)(equals + 1 - preference.at)});
+    if (value.len >= 2 && value.at[0] == '"' && value.at[value.len - 1] == '"') value.at++, value.len -= 2;
+    return value;
+}
+
+/* The first one counts, and what cannot be honoured is ignored (RFC 7240 2). */
 int64_t prefer_wait(const struct req *r)
 {
     struct slice list, preference;
@@ -330,17 +356,23 @@ int64_t prefer_wait(const struct req *r)
 
     while (http_next_field(&r->msg, "prefer", &i, &list)) {
         while (slice_next_element(&list, &preference)) {
-            const char *equals = memchr(preference.at, '=', preference.len);
-
-            if (!equals || !slice_is_nocase(slice_trim((struct slice){preference.at, (size_t)(equals - preference.at)}), "wait"))
-                continue;
-            struct slice value = slice_trim((struct slice){equals + 1, preference.len - (size_t)(equals + 1 - preference.at)});
+            struct slice value = wait_value(preference);
             int64_t seconds = whole_number(value);
-            /* The first one counts, and what cannot be honoured is ignored (RFC 7240 2). */
-            return seconds > PREFER_WAIT_MAX ? PREFER_WAIT_MAX : seconds;
+
+            if (value.at) return seconds > PREFER_WAIT_MAX ? PREFER_WAIT_MAX : seconds;
         }
     }
     return -1;
+}
+
+void etag_make(char etag[ETAG_SIZE], const char *text, size_t len)
+{
+    unsigned char hash[16];
+    char hex[17];
+
+    crypto_generichash(hash, sizeof hash, (const unsigned char *)text, len, NULL, 0);
+    sodium_bin2hex(hex, sizeof hex, hash, 8);
+    snprintf(etag, ETAG_SIZE, "\"%s\"", hex);
 }
 
 bool etag_matches(const struct req *r, const char *etag)

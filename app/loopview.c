@@ -1,0 +1,202 @@
+/* loopview.c: the loop, shown while it runs: GET /loop for a terminal, GET /loop/events for the page.
+ *
+ * The one who looks is part of what he looks at: his own requests are marked, and not counted among the others. */
+#include "app.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+/* ---- GET /loop: one screen of text -------------------------------------------------------------------------------------------- */
+
+void get_loop(struct req *r)
+{
+    struct buf out = {0};
+    struct trace_totals t = trace_totals();
+    struct upstream_stats up;
+    double lived_ns = (double)(t.slept_ns + t.worked_ns);
+
+    upstream_stats(&up);
+    buf_printf(&out, "%s   watch -n1 curl -s %s/loop\n\n", forno_version, "localhost:8000");
+    buf_printf(&out, "laps        %10" PRIu64 "   %5.1f %% of the time asleep in epoll_wait\n", t.laps,
+               lived_ns > 0 ? (double)t.slept_ns / lived_ns * 100 : 0);
+    buf_printf(&out, "ready       %10" PRIu64 "   %5.2f descriptors a lap\n", t.ready, t.laps ? (double)t.ready / (double)t.laps : 0);
+    buf_printf(&out, "answers     %10" PRIu64 "   and %" PRIu64 " to viewers like you\n", counters.answers, counters.viewer_answers);
+    buf_printf(&out, "connections %10" PRIu64 "   accepted %" PRIu64 ", %zu descriptors in the interest list\n", counters.conns,
+               counters.accepted, loop_watches());
+    buf_printf(&out, "requests    %10" PRIu64 "   alive now\n", counters.reqs);
+    buf_printf(&out, "timers      %10zu   pending; %" PRIu64 " have fired\n", loop_timers(), t.timers_fired);
+    buf_printf(&out, "oven        %10zu   orders baking\n", orders_baking());
+    buf_printf(&out, "database    %10zu   jobs in the queue, the worker is %s; %" PRIu64 " completions over the eventfd\n", db_queue_depth(),
+               db_worker_busy() ? "at work" : "idle", t.completions);
+    buf_printf(&out, "courier     %10u   calls out, %u waiting, %u idle connections\n", up.active, up.waiting, up.idle);
+    buf_printf(&out, "stalls      %10" PRIu64 "\n\nwork in one lap\n", counters.stalls);
+    trace_lap_bars(&out);
+    buf_puts(&out, "\nrequests alive\n");
+    reqs_describe(&out, 12);
+    respond_field(r, "Cache-Control", "no-store");
+    if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
+    else respond(r, 200, "text/plain; charset=utf-8", out.mem + out.start, buf_len(&out));
+    buf_free(&out);
+}
+
+/* ---- GET /loop/events: what was recorded, ten times a second, while somebody watches ---------------------------------------------- */
+
+#define TICK_NS (100 * NS_PER_MS)
+#define RECORDS_MAX 600 /* in a tick; the sample is smaller than that */
+
+struct viewer {
+    struct waiter waiter;
+    struct lap_watch laps;
+    uint64_t next;                      /* the record to go on with */
+    int64_t due_ns;
+    struct trace_totals totals;         /* as they were at the last tick */
+    struct trace_counters counters;
+};
+
+static void tick(struct req *r);
+
+static bool put_event(struct req *r, const char *event, cJSON *json)
+{
+    char *text = cJSON_PrintBuffered(json, 4096, false);
+    struct buf out = {0};
+
+    buf_printf(&out, "event: %s\ndata: ", event);
+    buf_puts(&out, text ? text : "{}");
+    buf_puts(&out, "\n\n");
+    bool told = !out.failed && stream_put(r, out.mem, buf_len(&out));
+    buf_free(&out);
+    cJSON_free(text);
+    cJSON_Delete(json);
+    return told;
+}
+
+static void wait_for_tick(struct req *r)
+{
+    struct viewer *v = req_state(r);
+
+    wait_for(&v->waiter, "timer", 0, v->due_ns, await(r, tick));
+}
+
+void get_loop_events(struct req *r)
+{
+    struct viewer *v = req_alloc(r, sizeof *v);
+    cJSON *hello;
+
+    if (!v) return;
+    respond_field(r, "Cache-Control", "no-store");
+    stream_begin(r, 200, "text/event-stream");
+    if (r->msg.method == HTTP_HEAD) {
+        stream_end(r);
+        return;
+    }
+    hello = cJSON_CreateObject();
+    cJSON_AddStringToObject(hello, "version", forno_version);
+    cJSON_AddBoolToObject(hello, "blocking", app_options->blocking);
+    cJSON_AddBoolToObject(hello, "own_courier", app_is_own_courier);
+    cJSON_AddNumberToObject(hello, "tick_ms", (double)(TICK_NS / NS_PER_MS));
+    cJSON_AddNumberToObject(hello, "stall_ms", (double)app_options->stall_ms);
+    cJSON_AddNumberToObject(hello, "conn", req_conn(r));
+    stream_put(r, "retry: 1000\n\n", 13);
+    put_event(r, "hello", hello);
+
+    r->trace = 0; /* the telling itself is not told, but for its laps */
+    trace_viewer(true);
+    trace_laps_watch(&v->laps);
+    v->next = trace_newest();
+    v->totals = trace_totals();
+    v->counters = counters;
+    v->due_ns = clock_ns() + TICK_NS;
+    wait_for_tick(r);
+}
+
+/* [at_us, kind, req, conn, name, value]; durations in µs, but for the oven's, which are in ms. */
+static cJSON *record_json(const struct trace_record *t)
+{
+    static const char *const kinds[] = {
+        [TRACE_WOKE] = "woke", [TRACE_READY] = "ready", [TRACE_SLEEP] = "sleep", [TRACE_ACCEPT] = "accept", [TRACE_CLOSED] = "closed",
+        [TRACE_BYTES] = "bytes", [TRACE_HEAD] = "head", [TRACE_STEP] = "step", [TRACE_WAIT] = "wait", [TRACE_QUEUED] = "queued",
+        [TRACE_WOKEN] = "woken", [TRACE_ANSWER] = "answer", [TRACE_FLUSHED] = "flushed", [TRACE_DISCARDED] = "discarded",
+        [TRACE_BAKE] = "bake", [TRACE_BAKED] = "baked", [TRACE_TAKEN_BACK] = "taken back"};
+    cJSON *json = cJSON_CreateArray();
+    int64_t value = t->value;
+
+    switch (t->kind) {
+    case TRACE_WOKE: case TRACE_SLEEP: case TRACE_STEP: case TRACE_QUEUED: case TRACE_WOKEN: value /= 1000; break;
+    case TRACE_BAKE: value /= NS_PER_MS; break;
+    }
+    cJSON_AddItemToArray(json, cJSON_CreateNumber((double)(t->at_ns / 1000)));
+    cJSON_AddItemToArray(json, cJSON_CreateString(kinds[t->kind]));
+    cJSON_AddItemToArray(json, cJSON_CreateNumber(t->req));
+    cJSON_AddItemToArray(json, cJSON_CreateNumber(t->conn));
+    cJSON_AddItemToArray(json, cJSON_CreateString(t->name));
+    cJSON_AddItemToArray(json, cJSON_CreateNumber((double)value));
+    return json;
+}
+
+static void put_number(cJSON *json, const char *name, uint64_t value)
+{
+    cJSON_AddNumberToObject(json, name, (double)value);
+}
+
+/* What has happened since the last tick, and how things are now. */
+static cJSON *tick_json(struct viewer *v)
+{
+    static struct trace_record records[RECORDS_MAX];
+    struct trace_totals t = trace_totals();
+    struct upstream_stats up;
+    uint64_t lost;
+    cJSON *json = cJSON_CreateObject(), *list;
+
+    upstream_stats(&up);
+    put_number(json, "at_us", (uint64_t)(trace_clock_ns() / 1000));
+    put_number(json, "laps", t.laps - v->totals.laps);
+    put_number(json, "worked_us", (uint64_t)(t.worked_ns - v->totals.worked_ns) / 1000);
+    put_number(json, "slept_us", (uint64_t)(t.slept_ns - v->totals.slept_ns) / 1000);
+    put_number(json, "longest_lap_us", (uint64_t)v->laps.longest_ns / 1000);
+    put_number(json, "stalls", counters.stalls - v->counters.stalls);
+    put_number(json, "ready", t.ready - v->totals.ready);
+    put_number(json, "timers_fired", t.timers_fired - v->totals.timers_fired);
+    put_number(json, "completions", t.completions - v->totals.completions);
+    put_number(json, "answers", counters.answers - v->counters.answers);
+    put_number(json, "viewer_answers", counters.viewer_answers - v->counters.viewer_answers);
+    put_number(json, "bytes_in", counters.bytes_in - v->counters.bytes_in);
+    put_number(json, "bytes_out", counters.bytes_out - v->counters.bytes_out);
+    put_number(json, "requests_seen", counters.reqs_seen - v->counters.reqs_seen);
+    put_number(json, "requests_shown", counters.reqs_shown - v->counters.reqs_shown);
+    put_number(json, "connections", counters.conns);
+    put_number(json, "requests", counters.reqs);
+    put_number(json, "watches", loop_watches());
+    put_number(json, "timers", loop_timers());
+    put_number(json, "db_queue", db_queue_depth());
+    cJSON_AddBoolToObject(json, "db_busy", db_worker_busy());
+    put_number(json, "baking", orders_baking());
+    put_number(json, "upstream_active", up.active);
+    put_number(json, "upstream_waiting", up.waiting);
+    size_t n = trace_read(&v->next, records, RECORDS_MAX, &lost);
+    /* A tick holds the newest: what did not fit is skipped, and said to be. */
+    put_number(json, "skipped", lost + (trace_newest() - v->next));
+    v->next = trace_newest();
+    list = cJSON_AddArrayToObject(json, "records");
+    for (size_t i = 0; i < n; i++) cJSON_AddItemToArray(list, record_json(&records[i]));
+
+    v->totals = t;
+    v->counters = counters;
+    v->laps.longest_ns = 0;
+    return json;
+}
+
+static void tick(struct req *r)
+{
+    struct viewer *v = req_state(r);
+
+    if (put_event(r, "tick", tick_json(v)) && !req_cut_short(r)) {
+        v->due_ns += TICK_NS; /* trap: timer drift. The next one is due by the clock, not after this one */
+        if (v->due_ns < clock_ns()) v->due_ns = clock_ns() + TICK_NS;
+        wait_for_tick(r);
+        return;
+    }
+    if (server_draining()) stream_put(r, "event: bye\ndata: {}\n\n", 21);
+    trace_laps_unwatch(&v->laps);
+    trace_viewer(false);
+    stream_end(r);
+}

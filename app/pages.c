@@ -1,0 +1,63 @@
+/* pages.c: the live page and the API description, inside the binary: no file to lose, no path to traverse. */
+#include "app.h"
+
+/* The assembler puts the file between two symbols (gas .incbin; the path is relative to the top of the tree). */
+#define EMBED(name, file)                                                                                              \
+    __asm__(".pushsection .rodata\n"                                                                                   \
+            ".global page_" #name "\npage_" #name ":\n.incbin \"" file "\"\n"                                          \
+            ".global page_" #name "_end\npage_" #name "_end:\n.byte 0\n"                                               \
+            ".popsection\n");                                                                                          \
+    extern const char page_##name[], page_##name##_end[]
+
+EMBED(html, "page/index.html");
+EMBED(js, "page/page.js");
+EMBED(css, "page/page.css");
+EMBED(openapi, "page/openapi.json");
+
+static struct page {
+    const char *from, *end, *type;
+    char etag[ETAG_SIZE];
+} pages[] = {
+    {page_html, page_html_end, "text/html; charset=utf-8", ""},
+    {page_js, page_js_end, "text/javascript; charset=utf-8", ""},
+    {page_css, page_css_end, "text/css; charset=utf-8", ""},
+    {page_openapi, page_openapi_end, "application/json", ""},
+};
+
+void pages_start(void)
+{
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) etag_make(pages[i].etag, pages[i].from, (size_t)(pages[i].end - pages[i].from));
+}
+
+static void respond_with(struct req *r, const struct page *page)
+{
+    respond_field(r, "ETag", "%s", page->etag);
+    respond_field(r, "Cache-Control", "no-cache");
+    respond_field(r, "Content-Security-Policy",
+                  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+                  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+    respond_field(r, "X-Content-Type-Options", "nosniff");
+    respond_field(r, "Referrer-Policy", "no-referrer");
+    if (etag_matches(r, page->etag)) respond(r, 304, NULL, NULL, 0);
+    else respond(r, 200, page->type, page->from, (size_t)(page->end - page->from));
+}
+
+void respond_page(struct req *r)
+{
+    respond_with(r, &pages[0]);
+}
+
+void get_page_js(struct req *r)
+{
+    respond_with(r, &pages[1]);
+}
+
+void get_page_css(struct req *r)
+{
+    respond_with(r, &pages[2]);
+}
+
+void get_openapi(struct req *r)
+{
+    respond_with(r, &pages[3]);
+}

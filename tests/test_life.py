@@ -1,0 +1,510 @@
+"""test_life.py: leaving, dying, starving. What was acknowledged is never lost; who misbehaves harms nobody else."""
+
+import fcntl
+import os
+import re
+import resource
+import signal
+import sqlite3
+import time
+from contextlib import contextmanager
+
+import pytest
+from wire import (DEADLINE, IS_SANITIZED, assert_ledger_is_sound, seconds_since_epoch, start_together, together,
+                  wait_until)
+
+ORDER = {"flavor": "margherita", "pizzas": 1}
+PRICE = 3500
+MIB = 1 << 20
+
+
+@contextmanager
+def assert_no_spin(server, seconds=1.0, share=0.2):
+    """Over a while in which nothing can be done, next to nothing is done. (Waiting is the point here.)"""
+    before, began = server.cpu_seconds(), time.monotonic()
+    yield
+    time.sleep(max(0, seconds - (time.monotonic() - began)))
+    used = server.cpu_seconds() - before
+    assert used <= share * (time.monotonic() - began), f"expected no spin, it used {used:.2f} s of CPU in {seconds} s"
+
+
+def assert_alive(server, within=1.0):
+    began = time.monotonic()
+    assert server.api("GET", "/healthz").status == 200
+    assert time.monotonic() - began < within, f"expected /healthz at once, it took {time.monotonic() - began:.2f} s"
+
+
+# ---------------------------------------------------------------- clients that leave
+
+def test_a_vanished_client_still_gets_its_pizza_baked(start_server):
+    """500 close right after sending, 250 reset right after sending, 250 reset while they wait for the oven. A reset can
+    overtake the request itself, so of the second kind any number may have ordered; of the others all have."""
+    server = start_server("--bake-ms", "2000", "--opening-credit", str(1000 * PRICE))
+    ana = server.customer()
+    idle = server.metric("forno_requests_live")
+
+    def order(**headers):
+        return server.connect().ask("POST", "/orders", ORDER, ana.token, **headers)
+
+    def leave(i):
+        for _ in range(10):
+            order().close()
+            order().close()
+            order().reset()
+
+    together(25, leave)
+    waiting = [order(prefer="wait=30") for _ in range(250)]
+    server.wait_for_metric("forno_requests_live", lambda n: n >= idle + 250)
+    for client in waiting:
+        client.reset()
+    server.assert_back_to_idle()
+    orders = ana.orders()
+    assert 750 <= len(orders) <= 1000, f"expected the orders of all that were heard, got {len(orders)}"
+    assert ana.balance() == ana.opening - PRICE * len(orders), "expected every order paid, and nothing else"
+    last = max(seconds_since_epoch(order["ready_at"]) for order in orders)
+    wait_until(lambda: time.time() > last)
+    assert len(ana.orders("&status=ready")) == len(orders), "expected every pizza baked"
+
+
+def test_a_connection_of_every_fate_leaves_nothing_behind(start_server):
+    """Churn: connections that say nothing, half a request, nonsense, or leave amid a long answer."""
+    server = start_server()
+    sent = [b"", b"GET /menu HT", b"\0\0\0\r\n\r\n", b"GET /problems HTTP/1.1\r\nHost: a\r\n\r\n" * 50,
+            b"POST /accounts HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"]
+
+    def churn(i):
+        for round in range(40):
+            client = server.connect()
+            client.send(sent[(i + round) % len(sent)])
+            (client.close if round % 2 else client.reset)()
+
+    together(25, churn)
+    server.assert_back_to_idle()
+
+
+# ---------------------------------------------------------------- kill -9
+
+class Diary:
+    """What one customer was told: the orders and transfers that were acknowledged in one round."""
+
+    def __init__(self, customer):
+        self.customer, self.orders, self.transfers = customer, [], []
+
+    def act_until_the_end(self, server, round, to):
+        """Order and pay in turn until the connection breaks."""
+        try:
+            with server.connect() as client:
+                for i in range(1000):
+                    r = client.api("POST", "/orders", ORDER, self.customer.token)
+                    assert r.status == 202, f"expected the order taken, got {r}"
+                    self.orders.append(r.json())
+                    body, key = {"to": to.id, "amount_cents": 100}, f"{round}-{i}"
+                    r = client.api("POST", "/transfers", body, self.customer.token, idempotency_key=key)
+                    assert r.status == 201, f"expected the transfer done, got {r}"
+                    self.transfers.append((body, key, r.json()))
+        except (OSError, AssertionError) as end:
+            assert isinstance(end, OSError) or "the end" in str(end), end  # the connection's, that is
+
+    def check(self, server):
+        """After the restart: each order is there as it was; each transfer, asked for again, is answered as done."""
+        with server.connect() as client:
+            for order in self.orders:
+                client.ask("GET", f"/orders/{order['id']}", token=self.customer.token)
+            for order in self.orders:
+                r = client.response()
+                assert r.status == 200, f"expected the acknowledged order {order['id']}, got {r}"
+                assert r.json()["ready_at"] == order["ready_at"], "expected it ready when it was promised"
+            for body, key, _ in self.transfers:
+                client.ask("POST", "/transfers", body, self.customer.token, idempotency_key=key)
+            for _, _, answer in self.transfers:
+                r = client.response()
+                assert r["Idempotent-Replayed"] == "true", f"expected the acknowledged transfer {answer}, got {r}"
+                assert r.json() == answer
+
+
+def test_nothing_acknowledged_is_lost_by_twenty_times_kill_9(start_server, tmp_path):
+    """64 clients order and pay; then the plug is pulled. Twenty times, one database."""
+    db, options = tmp_path / "killed.db", ("--opening-credit", "100000000", "--log", "off")
+    server = start_server(*options, db=db)
+    customers = [server.customer(f"Number {i}") for i in range(64)]
+    told = 0
+    for round in range(20):
+        diaries = [Diary(customer) for customer in customers]
+        join = start_together(64, lambda i: diaries[i].act_until_the_end(server, round, customers[(i + 1) % 64]))
+        wait_until(lambda: sum(len(diary.orders) for diary in diaries) >= 100 + 10 * round)
+        server.kill()
+        join()
+        assert_ledger_is_sound(db)
+        server = start_server(*options, db=db)
+        together(8, lambda i: [diary.check(server) for diary in diaries[i::8]])
+        told += sum(len(diary.orders) + len(diary.transfers) for diary in diaries)
+    assert told >= 20 * 100, "expected something to have been acknowledged in every round"
+
+
+def test_a_baking_order_survives_kill_9_and_is_ready_when_promised(start_server):
+    server = start_server("--bake-ms", "1500")
+    ana = server.customer()
+    order = ana.order(1).json()
+    server.kill()
+    ana.server = start_server("--bake-ms", "60000", db=server.db)  # not asked again: the promise stands
+    r = ana.api("GET", f"/orders/{order['id']}", prefer="wait=10")
+    arrived = time.time()
+    assert r.json()["status"] == "ready" and r.json()["ready_at"] == order["ready_at"], f"expected it ready, got {r}"
+    assert -0.001 <= arrived - seconds_since_epoch(order["ready_at"]) < 1
+
+
+# ---------------------------------------------------------------- SIGTERM
+
+def test_sigterm_under_load_answers_every_request_that_was_read(start_server):
+    """An order that was executed was read; so after the restart there must be exactly those that were answered."""
+    server = start_server("--opening-credit", "100000000")
+    customers = [server.customer(f"Number {i}") for i in range(32)]
+    answered = [0] * 32
+
+    def act(i):
+        with server.connect() as client:
+            try:
+                while True:
+                    client.ask("POST", "/orders", ORDER, customers[i].token)
+                    if not client.receive():
+                        return  # closed before a byte of an answer: it was not read, then
+                    r = client.response()
+                    assert r.status in (202, 503), f"expected an order or a refusal, got {r}"
+                    answered[i] += r.status == 202
+                    if r["Connection"] == "close":
+                        return client.assert_closed()
+            except (ConnectionResetError, BrokenPipeError):
+                assert client.leftover == b"", f"expected a whole answer or none, got {client.leftover!r}"
+
+    join = start_together(32, act)
+    wait_until(lambda: sum(answered) >= 200)
+    server.terminate()
+    join()
+    server.stop()
+    restarted = start_server(db=server.db)
+    for i, customer in enumerate(customers):
+        customer.server = restarted
+        placed = len(customer.orders())
+        assert placed == answered[i], f"expected the {answered[i]} orders that were answered, got {placed}"
+
+
+def test_sigterm_answers_long_polls_with_what_is_true_now(start_server):
+    server = start_server("--bake-ms", "60000", "--drain", "30")
+    ana = server.customer()
+    order = ana.order().json()
+    idle = server.metric("forno_requests_live")
+    with server.connect() as placing, server.connect() as looking, server.connect() as listening:
+        placing.ask("POST", "/orders", ORDER, ana.token, prefer="wait=60")
+        looking.ask("GET", f"/orders/{order['id']}", token=ana.token, prefer="wait=60")
+        head = listening.ask("GET", "/orders/events", token=ana.token).head()
+        server.wait_for_metric("forno_requests_live", lambda n: n >= idle + 2)
+        began = time.monotonic()
+        server.terminate()
+        for client, status in ((placing, 202), (looking, 200)):
+            r = client.response()
+            assert r.status == status and r.json()["status"] == "baking", f"expected {status}, baking, got {r}"
+            client.assert_closed()
+        for _ in listening.events(head):
+            pass  # up to the orderly end of the stream
+        listening.assert_closed()
+    server.stop()
+    assert time.monotonic() - began < 5, "expected it to leave as soon as all is answered"
+
+
+def test_sigterm_closes_idle_connections_and_the_door(start_server):
+    server = start_server("--drain", "30")
+    with server.connect() as fresh, server.connect() as idle:
+        assert idle.api("GET", "/healthz").status == 200
+        server.terminate()
+        idle.assert_closed()
+        fresh.assert_closed()
+        with pytest.raises(OSError):
+            server.connect()
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 5
+
+
+def never_read(server, path=b"/problems"):
+    """A client that asks on and on and reads nothing, until nothing more can be sent."""
+    client = server.connect(receive_buffer=4096)
+    client.sock.settimeout(0.5)
+    request = b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n"
+    try:
+        while True:
+            client.sock.sendall(request * 1000)
+    except TimeoutError:
+        return client
+
+
+def test_draining_ends_with_its_time(start_server):
+    server = start_server("--drain", "1")
+    with never_read(server):
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 4, "expected it to leave after --drain seconds, reader or not"
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_leaves_at_once(second, start_server):
+    server = start_server("--drain", "60")
+    with never_read(server), server.connect() as half:
+        half.send(b"POST /accounts HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n")
+        assert_alive(server)
+        server.terminate()
+        half.is_readable_within(0.3)
+        assert server.process.poll() is None, "expected it to wait for those who have not read their answers"
+        server.process.send_signal(second)
+        server.process.wait(2)
+        server.killed = True  # its exit status is its own
+
+
+def test_ctrl_c_is_like_sigterm(start_server):
+    server = start_server()
+    server.customer()
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(10) == 0
+
+
+# ---------------------------------------------------------------- bad company
+
+def test_a_reader_who_never_reads_is_bounded_and_harms_nobody(start_server):
+    server = start_server()
+    assert_alive(server)
+    before = server.resident_bytes()
+    clients = [never_read(server) for _ in range(4)]
+    with assert_no_spin(server):
+        assert_alive(server)
+    grown = server.resident_bytes() - before
+    if not IS_SANITIZED:  # a sanitizer's own memory is not ours
+        assert grown < 8 * MIB, f"expected memory to stay bounded, it grew by {grown / MIB:.1f} MiB"
+    for client in clients:
+        client.close()
+    server.assert_back_to_idle()
+
+
+def test_many_long_polls_keep_nobody_waiting(start_server):
+    server = start_server("--bake-ms", "60000")
+    ana = server.customer()
+    order = ana.order().json()["id"]
+    idle = server.metric("forno_requests_live")
+    waiting = [server.connect().ask("GET", f"/orders/{order}", token=ana.token, prefer="wait=60") for _ in range(1000)]
+    server.wait_for_metric("forno_requests_live", lambda n: n >= idle + 1000)
+    for _ in range(20):
+        assert_alive(server)
+    with assert_no_spin(server, 0.5):
+        pass
+    assert ana.api("DELETE", f"/orders/{order}").status == 200
+    assert all(client.response().json()["status"] == "cancelled" for client in waiting)
+    for client in waiting:
+        client.close()
+    server.assert_back_to_idle()
+
+
+def assert_pauses_and_resumes(server, clients):
+    """More clients than the server takes: some are served, the others wait outside at no cost, and come in as soon as
+    there is room."""
+    for client in clients:
+        client.ask("GET", "/healthz")
+    assert clients[0].response().status == 200
+    with assert_no_spin(server):
+        pass
+    waiting = [client for client in clients[1:] if not client.is_readable_within(0)]
+    assert waiting, f"expected some of {len(clients)} connections to wait outside"
+    served = [client for client in clients[1:] if client not in waiting]
+    for client in served + clients[:1]:
+        client.close()
+    for client in waiting:
+        assert client.response().status == 200, "expected those outside to come in"
+        client.close()
+    assert_alive(server, DEADLINE)
+    server.assert_back_to_idle()
+
+
+def test_max_conns_pauses_accepting_and_does_not_spin(start_server):
+    server = start_server("--max-conns", "8")
+    clients = [server.connect() for _ in range(14)]
+    assert_pauses_and_resumes(server, clients)
+
+
+def test_without_descriptors_accepting_pauses_and_does_not_spin(start_server):
+    """The limit falls under what is open while it runs: then accept() itself says EMFILE."""
+    server = start_server()
+    assert_alive(server)
+    opened = max(int(fd) for fd in os.listdir(f"/proc/{server.pid}/fd")) + 1
+    _, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (opened + 20, hard))
+    clients = [server.connect() for _ in range(40)]
+    assert_pauses_and_resumes(server, clients)
+
+
+def test_a_small_descriptor_limit_is_respected_from_the_start(start_server):
+    limit = (128, 128)
+    server = start_server(preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit))
+    clients = [server.connect() for _ in range(160)]
+    r = clients[0].api("POST", "/accounts", {"name": "Ana"})
+    assert r.status == 201, f"expected the reserve to be enough for the database, got {r}"
+    assert_pauses_and_resumes(server, clients)
+
+
+def test_the_soft_descriptor_limit_is_raised_to_the_hard_one(start_server):
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    server = start_server(preexec=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)))
+    assert resource.prlimit(server.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+
+
+def test_a_log_that_nobody_reads_blocks_nobody(start_server):
+    read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, 4096)
+    server = start_server("--log", "text", stderr=write_end)
+    os.close(write_end)
+    with server.connect() as client:
+        client.send(b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
+        assert all(client.response().status == 404 for _ in range(1000)), "expected answers, log or no log"
+    assert_alive(server)
+    server.stop()
+    os.close(read_end)
+
+
+def test_a_log_whose_reader_is_gone_kills_nobody(start_server):
+    read_end, write_end = os.pipe()
+    server = start_server("--log", "text", stderr=write_end)
+    os.close(write_end)
+    os.close(read_end)
+    for _ in range(3):
+        assert_alive(server)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0, "expected it not to die of SIGPIPE"
+
+
+# ---------------------------------------------------------------- the database fails
+
+def assert_writes_fail(server, customer):
+    """Writes are refused with a 5xx, nothing is pretended; the loop goes on all the while."""
+    with server.connect() as opening, server.connect() as ordering:
+        opening.ask("POST", "/accounts", {"name": "Bob"})
+        ordering.ask("POST", "/orders", ORDER, customer.token)
+        for _ in range(5):
+            assert_alive(server)
+        for client in (opening, ordering):
+            r = client.response()
+            assert r.status in (500, 503, 507), f"expected a 5xx while the database fails, got {r}"
+    r = server.api("GET", "/readyz")
+    assert r.status == 503, f"expected not to be ready while the database fails, got {r}"
+    assert_alive(server)
+
+
+def assert_recovers(server, customer, balance):
+    wait_until(lambda: server.api("GET", "/readyz").status == 200)
+    assert customer.balance() == balance, "expected that nothing was paid for what was refused"
+    assert customer.order().status == 202
+    server.stop()
+    assert_ledger_is_sound(server.db)
+
+
+def test_a_locked_database_is_an_answer_not_a_standstill(start_server):
+    server = start_server()
+    ana = server.customer()
+    other = sqlite3.connect(server.db, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    assert_writes_fail(server, ana)
+    other.execute("ROLLBACK")
+    other.close()
+    assert_recovers(server, ana, ana.opening)
+
+
+def test_a_database_that_is_moved_away_takes_no_orders_until_it_is_back(start_server, tmp_path):
+    """What is written to a file without a name would be lost, so it must not be acknowledged."""
+    server = start_server()
+    ana = server.customer()
+    away = tmp_path / "away"
+    away.mkdir()
+    moved = [file for file in tmp_path.iterdir() if file.name.startswith(server.db.name)]
+    for file in moved:
+        file.rename(away / file.name)
+    assert_writes_fail(server, ana)
+    for file in tmp_path.iterdir():  # what it may have created in their place
+        if file.name.startswith(server.db.name):
+            file.unlink()
+    for file in moved:
+        (away / file.name).rename(file)
+    assert_recovers(server, ana, ana.opening)
+
+
+def test_a_deleted_database_takes_no_orders(start_server, tmp_path):
+    server = start_server()
+    ana = server.customer()
+    for file in tmp_path.iterdir():
+        if file.name.startswith(server.db.name):
+            file.unlink()
+    assert_writes_fail(server, ana)
+
+
+def test_a_full_disk_refuses_orders_and_loses_none(start_server):
+    """Full is what RLIMIT_FSIZE makes of a file: writing beyond it is an I/O error."""
+    server = start_server("--log", "off", preexec=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
+    ana = server.customer()
+    ana.order()
+    full = max(os.path.getsize(f"{server.db}{suffix}") for suffix in ("", "-wal")) + 16384
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+    taken = 1
+    while (r := ana.order()).status == 202:
+        taken += 1
+        assert taken < 1000, "expected the disk to be full at some time"
+    assert r.status in (500, 503, 507), f"expected a 5xx on a full disk, got {r}"
+    assert_alive(server)
+    assert len(ana.orders()) == taken and ana.balance() == ana.opening - taken * PRICE, "expected reads to go on"
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert_recovers(server, ana, ana.opening - taken * PRICE)
+
+
+def test_a_corrupt_database_is_refused_or_answered_with_5xx(start_server):
+    """All pages but the first, which bears the schema, are overwritten."""
+    server = start_server()
+    ana = server.customer()
+    server.stop()
+    with sqlite3.connect(server.db) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        page = db.execute("PRAGMA page_size").fetchone()[0]
+    db.close()
+    size = server.db.stat().st_size
+    with open(server.db, "r+b") as file:
+        file.seek(page)
+        file.write(b"\xa5" * (size - page))
+    try:
+        restarted = start_server(db=server.db)
+    except AssertionError as refusal:
+        assert str(server.db) in str(refusal), "expected a refusal that names the file"
+        return
+    assert restarted.api("POST", "/accounts", {"name": "Bob"}).status in (500, 503)
+    assert restarted.api("GET", f"/accounts/{ana.id}", token=ana.token).status in (500, 503)
+    assert restarted.api("GET", "/readyz").status == 503
+    assert_alive(restarted)
+
+
+def waited_ms(r):
+    """What an answer says it has waited for, all in all."""
+    return sum(float(ms) for ms in re.findall(r"dur=([0-9.]+)", r["Server-Timing"] or ""))
+
+
+def test_a_full_queue_refuses_at_once(start_server):
+    """While another process holds the database, the worker waits with what it has taken, at most 1,024 jobs, and as
+    many wait for it. The others are told no, and that without having waited."""
+    server = start_server("--log", "off")
+    other = sqlite3.connect(server.db, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    clients = [server.connect() for _ in range(2200)]
+    for client in clients:
+        client.ask("POST", "/accounts", {"name": "A"})
+    wait_until(lambda: sum(client.is_readable_within(0) for client in clients) >= 100)
+    assert_alive(server)
+    other.execute("ROLLBACK")
+    other.close()
+    answers = [client.response() for client in clients]
+    assert {r.status for r in answers} <= {201, 503}, "expected accounts and refusals"
+    at_once = [r for r in answers if r.status == 503 and waited_ms(r) < 500]
+    assert len(at_once) >= 100, f"expected at least 100 refused at once, got {len(at_once)}"
+    for client in clients:
+        client.close()
+    created = sum(r.status == 201 for r in answers)
+    assert server.customer().id == created + 1, "expected an account for each 201, and no other"
