@@ -288,7 +288,7 @@ static struct buf *respond_head(struct req *r, int status, const char *type, boo
     if (c->state == CONN_CLOSING) buf_puts(&c->out, "Connection: close\r\n");
     else if (r->msg.minor == 0) buf_puts(&c->out, "Connection: keep-alive\r\n");
     if (r->waits_len) write_server_timing(&c->out, r);
-    buf_put(&c->out, r->fields.mem + r->fields.start, buf_len(&r->fields));
+    if (buf_len(&r->fields)) buf_put(&c->out, r->fields.mem + r->fields.start, buf_len(&r->fields));
     if (r->fields.failed) c->out.failed = true;
     return &c->out;
 }

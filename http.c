@@ -558,7 +558,7 @@ static bool head_done(struct http_message *m)
         m->state = BODY;
         m->until_close = true;
         m->keep_alive = false;
-        m->length = UINT64_MAX;
+        m->length = (uint64_t)m->body_limit + 1; /* the byte that would be too many */
     } else {
         m->phase = HTTP_DONE;
     }
@@ -667,14 +667,11 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             break;
 
         case TARGET:
+            if (m->utf8_left && c != '%') FAIL(400, "A percent-escape in the target is not valid UTF-8.");
             while (p < end && uri_class[(unsigned char)*p] & URI_PLAIN) *out++ = *p++;
-            if (out > m->text + m->text_len) {
-                if (m->utf8_left) FAIL(400, "A percent-escape in the target is not valid UTF-8.");
-                m->text_len = (uint32_t)(out - m->text);
-            }
+            m->text_len = (uint32_t)(out - m->text);
             if (p == end) break;
             c = (unsigned char)*p++;
-            if (m->utf8_left && c != '%') FAIL(400, "A percent-escape in the target is not valid UTF-8.");
             if (c == ' ') {
                 if (!m->text_len) FAIL(400, "The request target is empty.");
                 m->target_len = m->text_len;
@@ -815,8 +812,9 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             out += n;
             p += n;
             m->text_len += (uint32_t)n;
-            if (!m->until_close) m->length -= n;
+            m->length -= n;
             if (m->length) break;
+            if (m->until_close) FAIL(413, "The body is too large.");
             if (m->state == BODY) {
                 m->phase = HTTP_DONE;
                 return p;
@@ -910,7 +908,7 @@ static enum section section_of(const struct http_message *m)
 
 static void fail_for_room(struct http_message *m, enum section section)
 {
-    if (section == IN_LINE) fail(m, 414, "The request line is longer than 8 KiB.");
+    if (section == IN_LINE) fail(m, 414, "The start line is longer than 8 KiB.");
     else fail(m, 431, "The header fields are larger than 16 KiB.");
 }
 
@@ -934,7 +932,6 @@ size_t http_feed(struct http_message *m, const char *bytes, size_t n)
         if (m->phase >= HTTP_DONE) break;
         if (section_of(m) != section) m->room = HTTP_FIELDS_MAX;
         else if (section != IN_BODY && m->room == 0) fail_for_room(m, section);
-        if (m->until_close && m->text_len - m->body > m->body_limit) fail(m, 413, "The body is too large.");
         if (in_head && m->phase == HTTP_IN_BODY) break;
     }
     return (size_t)(p - bytes);
@@ -1031,7 +1028,8 @@ const char *http_reason(int status)
     }
 }
 
-/* "Date: Sun, 06 Nov 1994 08:49:37 GMT", made once a second (RFC 9110 5.6.7). */
+/* "Date: Sun, 06 Nov 1994 08:49:37 GMT", made once a second (RFC 9110 5.6.7). Its English
+ * is that of the C locale, which nobody here changes. */
 static struct slice date_line(void)
 {
     static char line[48];

@@ -50,7 +50,7 @@ static inline size_t buf_len(const struct buf *b)
 /* ---- limits: what one message may cost, and the status when it wants more -------------------------------------------- */
 
 #define HTTP_LINE_MAX 8192     /* request line with its CRLF; RFC 9112 3 asks for at least 8000. 414 */
-#define HTTP_FIELDS_MAX 16384  /* all field lines together; the trailer section again. 431 */
+#define HTTP_FIELDS_MAX 16384  /* all field lines with the empty line; the trailer section again. 431 */
 #define HTTP_FIELDS_COUNT 100  /* 431 */
 #define HTTP_BODY_MAX 65536    /* 413 for a request */
 #define HTTP_CHUNK_EXT_MAX 4096 /* all chunk extensions of a message together, RFC 9112 7.1.1. 400 */
@@ -95,7 +95,7 @@ struct http_message {
     /* http.c's own */
     enum http_role role;
     uint8_t state, matched, utf8_left, utf8_low, utf8_high;
-    bool chunked, has_length, has_host, says_close, says_keep_alive, in_trailer, until_close, bracketed, has_query;
+    bool chunked, has_length, says_close, says_keep_alive, in_trailer, until_close, bracketed, has_query;
     uint8_t fields_len, fields_cap, method_len;
     char method_text[HTTP_METHOD_MAX];
     uint32_t once;               /* which fields that may stand once have stood */
@@ -115,7 +115,7 @@ void http_free(struct http_message *m);
 
 /* Feed bytes as they arrive, in pieces of any size. Returns how many were consumed. Stops early at the end of the head if
  * a body follows (phase has become HTTP_IN_BODY: the caller may look at the head, then feeds the rest), at the end of the
- * message, and at an error. What it returns does not depend on how the bytes were cut. */
+ * message, and at an error. What comes out does not depend on how the bytes were cut. */
 size_t http_feed(struct http_message *m, const char *bytes, size_t n);
 
 /* The peer has closed its side. True when that completes the message (a response whose body ends there). */

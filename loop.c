@@ -228,7 +228,8 @@ static void timerfd_ready(struct watch *w, uint32_t events)
 /* ---- op: completions from other threads ---------------------------------------------------------------------------- */
 
 /* Trap: the eventfd taken for a queue. It is only a doorbell: the list is the queue. Publish first, ring second, so that
- * whoever hears the bell finds the list; ring only when the list was empty, since otherwise the bell is ringing already. */
+ * whoever hears the bell finds the list; ring only when the list was empty: otherwise whoever found it empty has rung, or
+ * is about to. */
 void loop_post(struct op *list)
 {
     uint64_t one = 1;
@@ -368,10 +369,10 @@ int loop_open(void)
 
 void loop_close(void)
 {
+    while (loop.heap_len) timer_cancel(loop.heap[loop.heap_len]);
     watch_close(&loop.timer_watch);
     watch_close(&loop.post_watch);
     release_closed();
-    while (loop.heap_len) timer_cancel(loop.heap[loop.heap_len]);
     if (loop.epoll_fd >= 0) close(loop.epoll_fd);
     free(loop.heap);
     loop.epoll_fd = -1;

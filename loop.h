@@ -23,7 +23,8 @@ int loop_run(void);
 /* The lap in progress is the last one. */
 void loop_stop(void);
 
-/* Give everything back. Watches and timers still open are their owners' business. */
+/* Give everything back. Pending timers are cancelled, posted operations forgotten; watches still open are their owners'
+ * business. */
 void loop_close(void);
 
 /* CLOCK_MONOTONIC as it stood when this lap woke up: one reading, shared by everything the lap does. */
@@ -51,12 +52,13 @@ struct watch {
     struct watch *next_closed;
 };
 
-/* Put a nonblocking descriptor into the loop. Takes fd on success: watch_close() closes it.
+/* Put a nonblocking descriptor into the loop. Takes fd on success: watch_close() closes it. A watch that has been closed
+ * may be opened again in its release or later, not before: until then the loop's list runs through it.
  * Returns 0, or -1 with errno (ENOMEM, ENOSPC) and fd still the caller's. */
 int watch_open(struct watch *w, int fd, uint32_t events, const struct watch_kind *kind);
 
-/* Ask for these events from now on (0: only EPOLLHUP and EPOLLERR, which cannot be masked). A system call only when
- * something changes. */
+/* Ask for these events from now on, which includes what is left of this batch (0: only EPOLLHUP and EPOLLERR, which cannot
+ * be masked). A system call only when something changes. */
 void watch_arm(struct watch *w, uint32_t events);
 
 /* Out of epoll, closed, and deaf to what is left of this batch. kind->release follows when the lap ends, so a callback
