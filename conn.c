@@ -487,8 +487,10 @@ static bool conn_may_read(const struct conn *c)
 static void conn_arm(struct conn *c, bool drop_reading)
 {
     uint32_t reading = conn_may_read(c) ? EPOLLIN : drop_reading || c->eof ? 0 : c->watch.armed & EPOLLIN;
+    /* Trap: EPOLLOUT left armed (100 % CPU). Here it means: there is something to send, or to serve as soon as we can send. */
+    uint32_t writing = buf_len(&c->out) || (buf_len(&c->in) && conn_may_serve(c)) ? EPOLLOUT : 0;
 
-    watch_arm(&c->watch, reading | (buf_len(&c->out) ? EPOLLOUT : 0)); /* trap: EPOLLOUT left armed */
+    watch_arm(&c->watch, reading | writing);
     conn_arm_deadline(c);
 }
 
@@ -541,35 +543,29 @@ static bool conn_parse(struct conn *c, struct slice *input)
 }
 
 /* A loop, not a recursion (trap: recursion through pipelined requests): while no request is out and a whole one is here, run
- * it; then send all the answers at once; then wait for exactly what is still wanted. `fresh` has just been read; when it is
- * empty, go on with what was kept. */
+ * it; then send all the answers at once; then wait for exactly what is still wanted. One round in a lap, so that nobody starves:
+ * what it leaves, the next lap takes up. `fresh` has just been read; when it is empty, go on with what was kept. */
 static void conn_advance(struct conn *c, struct slice fresh)
 {
     bool kept = fresh.len == 0;
     struct slice input = kept && c->in.mem ? (struct slice){c->in.mem + c->in.start, buf_len(&c->in)} : fresh;
+    size_t before = input.len;
 
-    do {
-        size_t before = input.len;
-
-        while (input.len && conn_may_serve(c) && conn_parse(c, &input))
-            ;
-        if (c->watch.fd < 0) return; /* a step has closed it */
-        if (kept) buf_consume(&c->in, before - input.len);
-        conn_flush(c);
-        if (c->watch.fd < 0) return;
-        /* Unsent answers may have held back further requests: if they are gone now, nobody else would call us for those. */
-    } while (input.len && conn_may_serve(c));
-
-    if (!kept && input.len && c->state == CONN_OPEN) {
-        buf_put(&c->in, input.at, input.len);
-        if (c->in.failed) {
-            conn_close(c);
-            return;
-        }
+    if (c->watch.fd < 0) return;
+    while (input.len && conn_may_serve(c) && conn_parse(c, &input))
+        ;
+    if (c->watch.fd < 0) return; /* a step has closed it */
+    if (kept) buf_consume(&c->in, before - input.len);
+    else if (input.len && c->state == CONN_OPEN) buf_put(&c->in, input.at, input.len);
+    conn_flush(c);
+    if (c->watch.fd < 0) return;
+    if (c->in.failed) {
+        conn_close(c);
+        return;
     }
     if (c->state == CONN_CLOSING && !c->running && !buf_len(&c->out)) conn_linger(c);
     /* A half-closed client still gets its answers (trap: EPOLLRDHUP taken for death); then there is nothing left to do. */
-    else if (c->eof && !c->running && !buf_len(&c->out)) conn_close(c);
+    else if (c->eof && !c->running && !buf_len(&c->out) && !buf_len(&c->in)) conn_close(c);
     if (c->watch.fd >= 0) conn_arm(c, false);
 }
 

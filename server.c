@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
 #include <signal.h>
@@ -28,6 +29,7 @@
 #define ACCEPTS_PER_LAP 64         /* trap: accept fairness. A flood of newcomers must not starve those already here */
 #define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
 #define LISTENERS_MAX 8
+#define UNSENT_MAX (128 * 1024)    /* bytes the kernel may hold for a client who does not read; by itself it takes megabytes */
 #define FDS_RESERVED 32            /* the database and its files, epoll, the listeners, standard streams, external calls */
 
 const char *const forno_version = "forno 0.1";
@@ -255,6 +257,15 @@ static void listener_ready(struct watch *w, uint32_t events)
     }
 }
 
+/* Accepted sockets inherit these (Linux), so they cost no system call each. */
+static void listener_tune(int fd)
+{
+    int on = 1, unsent = UNSENT_MAX;
+
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
+}
+
 static int listen_on(const struct addrinfo *a, bool only_one, const struct sockaddr_storage *first)
 {
     int on = 1, fd = socket(a->ai_family, a->ai_socktype | SOCK_NONBLOCK | SOCK_CLOEXEC, a->ai_protocol);
@@ -266,7 +277,7 @@ static int listen_on(const struct addrinfo *a, bool only_one, const struct socka
      * both families. */
     if (first) ((struct sockaddr_in *)&address)->sin_port = ((const struct sockaddr_in *)first)->sin_port;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on); /* Linux: accepted sockets inherit it, so it costs nothing */
+    listener_tune(fd);
     if (a->ai_family == AF_INET6 && !only_one) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&address, a->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0) return fd;
     int error = errno;
@@ -312,13 +323,12 @@ static void open_listeners(void)
 static bool take_listeners(void)
 {
     const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
-    int on = 1;
 
     if (!pid || !count || atoi(pid) != getpid()) return false;
     for (int fd = 3; fd < 3 + atoi(count) && server.listeners_len < LISTENERS_MAX; fd++) {
         if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
             die("descriptor %d, which LISTEN_FDS speaks of, is of no use: %s", fd, strerror(errno));
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        listener_tune(fd);
         listener_add(fd);
     }
     unsetenv("LISTEN_PID");
@@ -438,9 +448,21 @@ static void open_signals(void)
     if (fd < 0 || watch_open(&server.signals, fd, EPOLLIN, &kind) != 0) die("signalfd: %s", strerror(errno));
 }
 
+/* After a flood malloc keeps what it was given, for the next one. Once most clients are gone, the kernel may have it back. */
+static void give_memory_back(void)
+{
+    static uint64_t most;
+
+    if (counters.conns > most) most = counters.conns;
+    if (most < 1000 || counters.conns > most / 8) return;
+    malloc_trim(0);
+    most = counters.conns;
+}
+
 static void before_sleep(void)
 {
     trace_flush();
+    give_memory_back();
     /* Trap: the exit that drops work. Requests outlive their clients, so both must be gone. */
     if (server_draining() && counters.conns == 0 && counters.reqs == 0) loop_stop();
 }

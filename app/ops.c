@@ -92,6 +92,7 @@ void get_front(struct req *r)
         respond_page(r);
         return;
     }
+    r->viewer = false; /* the menu is for whoever asks, not for whoever watches */
     address(r, url, sizeof url);
     put_menu(&out, url);
     if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
