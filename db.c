@@ -19,10 +19,11 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define BUSY_MS 1000                  /* how long another process may hold the file before we say so */
 #define REOPEN_NS (100 * NS_PER_MS)   /* how often a database in trouble is tried again */
-#define EVENTS_TOLD 1000              /* orders that a subscriber may have missed and still be told of, one by one */
+#define EVENTS_TOLD 1000              /* events that a subscriber may have missed and still be told, one by one */
 #define APPLICATION_ID 0x466f726e     /* "Forn": what kind of database this is (PRAGMA application_id) */
 
 #define BANK 0                        /* where opening credits come from; its balance is what the bank owes: negative */
@@ -52,7 +53,8 @@ static const char *const migrations[] = {
     "  cancelled_at_ms INTEGER CHECK (cancelled_at_ms < ready_at_ms)"
     ") STRICT;"
     "CREATE INDEX orders_by_account ON orders (account_id);"              /* and by id: every index ends with the rowid */
-    "CREATE INDEX orders_by_ready ON orders (account_id, ready_at_ms);"
+    "CREATE INDEX orders_by_ready ON orders (account_id, ready_at_ms) WHERE cancelled_at_ms IS NULL;"
+    "CREATE INDEX orders_by_cancelled ON orders (account_id, cancelled_at_ms) WHERE cancelled_at_ms IS NOT NULL;"
 
     /* The ledger. Every movement of money is two entries that share a movement_id, the id of the first, and sum to zero. */
     "CREATE TABLE entries ("
@@ -94,7 +96,7 @@ enum statement {
     KEY_FIND, KEY_KEEP,
     ORDER_PLACE, ORDER_OF, ORDER_CANCEL, ORDERS_OF, ORDERS_BAKING, ORDERS_READY, ORDERS_CANCELLED,
     EVENTS_MISSED, EVENTS_AFTER, EVENTS_NEXT,
-    PING, SLOW,
+    PROBE, SLOW,
     STATEMENTS
 };
 
@@ -126,29 +128,42 @@ static const char *const sql[STATEMENTS] = {
                     "VALUES (?, ?, ?, ?, ?, ?)",
     [ORDER_OF] = "SELECT " ORDER_COLUMNS " FROM orders WHERE id = ? AND account_id = ?",
     [ORDER_CANCEL] = "UPDATE orders SET cancelled_at_ms = ? WHERE id = ?",
-    [ORDERS_OF] = "SELECT " ORDER_COLUMNS " FROM orders INDEXED BY orders_by_account "
-                  "WHERE account_id = ?1 AND id < ?3 ORDER BY id DESC LIMIT ?4",
-    [ORDERS_BAKING] = "SELECT " ORDER_COLUMNS " FROM orders INDEXED BY orders_by_ready "
-                      "WHERE account_id = ?1 AND ready_at_ms > ?2 AND cancelled_at_ms IS NULL AND id < ?3 ORDER BY id DESC LIMIT ?4",
-    [ORDERS_READY] = "SELECT " ORDER_COLUMNS " FROM orders INDEXED BY orders_by_account "
-                     "WHERE account_id = ?1 AND ready_at_ms <= ?2 AND cancelled_at_ms IS NULL AND id < ?3 ORDER BY id DESC LIMIT ?4",
-    [ORDERS_CANCELLED] = "SELECT " ORDER_COLUMNS " FROM orders INDEXED BY orders_by_account "
-                         "WHERE account_id = ?1 AND ?2 AND cancelled_at_ms IS NOT NULL AND id < ?3 ORDER BY id DESC LIMIT ?4",
+    /* A page of orders, newest first. What has to be sorted to find it are ids in an index, not rows. */
+#define PAGE(index, rule)                                                                                           \
+    "SELECT " ORDER_COLUMNS " FROM orders WHERE id IN (SELECT id FROM orders INDEXED BY " index                     \
+    "  WHERE account_id = ?1 AND " rule " AND id < ?3 ORDER BY id DESC LIMIT ?4) ORDER BY id DESC"
+    [ORDERS_OF] = PAGE("orders_by_account", "?2"),
+    [ORDERS_BAKING] = PAGE("orders_by_ready", "ready_at_ms > ?2 AND cancelled_at_ms IS NULL"),
+    [ORDERS_CANCELLED] = PAGE("orders_by_cancelled", "cancelled_at_ms <= ?2"),
+    /* Walks over what is baking or cancelled on its way: the price of no index for a rare question. */
+    [ORDERS_READY] = PAGE("orders_by_account", "ready_at_ms <= ?2 AND cancelled_at_ms IS NULL"),
 
-    /* No order has an event later than its ready_at_ms, so the index finds all that may matter. */
-#define MISSED "SELECT * FROM orders WHERE account_id = ?1 AND ready_at_ms >= ?2"
-#define EVENTS                                                                                                      \
-    "WITH missed AS (" MISSED "), events AS ("                                                                      \
-    "  SELECT placed_at_ms AS happened_ms, 0 AS event, * FROM missed"                                               \
-    "  UNION ALL SELECT ready_at_ms, 1, * FROM missed WHERE cancelled_at_ms IS NULL"                                \
-    "  UNION ALL SELECT cancelled_at_ms, 2, * FROM missed WHERE cancelled_at_ms IS NOT NULL) "
-    [EVENTS_MISSED] = "SELECT count(*) FROM (" MISSED " LIMIT ?3)",
+    /* What happened to the orders of ?1 after (?2, ?4, ?5) and before ?3. An index by placed_at_ms would make every order dearer by
+     * half, so what was placed is found by walking back from the newest order: to the first that is too old, or over ?7 of them. */
+#define NEWEST "FROM orders INDEXED BY orders_by_account WHERE account_id = ?1 AND placed_at_ms < ?3"
+#define TOO_OLD "SELECT id FROM (SELECT id, placed_at_ms " NEWEST " ORDER BY id DESC LIMIT ?7) WHERE placed_at_ms < ?2 LIMIT 1"
+#define PLACED                                                                                                      \
+    "SELECT placed_at_ms AS happened_ms, 0 AS event, * FROM ("                                                      \
+    "  SELECT * " NEWEST " AND id > coalesce((" TOO_OLD "), 0) ORDER BY id DESC LIMIT ?7)"
+#define READY                                                                                                       \
+    "SELECT ready_at_ms, 1, * FROM orders INDEXED BY orders_by_ready"                                               \
+    "  WHERE account_id = ?1 AND ready_at_ms >= ?2 AND ready_at_ms < ?3 AND cancelled_at_ms IS NULL"
+#define CANCELLED                                                                                                   \
+    "SELECT cancelled_at_ms, 2, * FROM orders INDEXED BY orders_by_cancelled"                                       \
+    "  WHERE account_id = ?1 AND cancelled_at_ms >= ?2 AND cancelled_at_ms < ?3"
+#define EVENTS "WITH events AS (" PLACED " UNION ALL " READY " UNION ALL " CANCELLED ") "
+    [EVENTS_MISSED] = EVENTS "SELECT count(*) FROM (SELECT id FROM events WHERE (happened_ms, id, event) > (?2, ?4, ?5) LIMIT ?6)",
     [EVENTS_AFTER] = EVENTS "SELECT " ORDER_COLUMNS ", happened_ms, event FROM events "
-                            "WHERE (happened_ms, id, event) > (?2, ?3, ?4) AND happened_ms < ?5 "
-                            "ORDER BY happened_ms, id, event LIMIT ?6",
-    [EVENTS_NEXT] = EVENTS "SELECT min(happened_ms) FROM events WHERE happened_ms >= ?2",
+                            "WHERE (happened_ms, id, event) > (?2, ?4, ?5) ORDER BY happened_ms, id, event LIMIT ?6",
+    [EVENTS_NEXT] = "SELECT min(at_ms) FROM ("
+                    "  SELECT placed_at_ms AS at_ms FROM (SELECT placed_at_ms FROM orders INDEXED BY orders_by_account"
+                    "  WHERE account_id = ?1 ORDER BY id DESC LIMIT 1) WHERE placed_at_ms >= ?2"
+                    "  UNION ALL SELECT min(ready_at_ms) FROM orders INDEXED BY orders_by_ready"
+                    "  WHERE account_id = ?1 AND ready_at_ms >= ?2 AND cancelled_at_ms IS NULL"
+                    "  UNION ALL SELECT min(cancelled_at_ms) FROM orders INDEXED BY orders_by_cancelled"
+                    "  WHERE account_id = ?1 AND cancelled_at_ms >= ?2)",
 
-    [PING] = "SELECT count(*) FROM sqlite_schema",
+    [PROBE] = "PRAGMA application_id = 1181708910", /* to what it is: changes nothing, and yet has to be written */
     [SLOW] = "WITH RECURSIVE spin (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM spin WHERE still_busy()) SELECT max(n) FROM spin",
 };
 
@@ -171,6 +186,7 @@ static struct {
     int64_t now_ms;               /* the instant of the transaction in progress */
     int64_t tried_open_ns;
     enum db_rc open_rc;           /* why the last try failed */
+    enum db_rc write_rc;          /* how the last group of writes ended */
     bool hopeless;                /* the handle has seen corruption: open afresh */
     struct db_slow *slow;
 
@@ -206,18 +222,21 @@ static bool is_trouble(enum db_rc rc)
     return rc >= DB_QUEUE_FULL;
 }
 
+/* What kind of trouble has the last call run into? errno still tells why the disk refused: sqlite3_system_errno() does not know
+ * when it was a COMMIT that failed. */
 static enum db_rc trouble(void)
 {
-    int rc = sqlite3_errcode(db.handle);
+    int error = errno;
 
-    switch (rc & 0xff) {
+    switch (sqlite3_errcode(db.handle) & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL: /* lost a race for the locks too often */
         return DB_LOCKED;
     case SQLITE_FULL:
         return DB_DISK_FULL;
     case SQLITE_IOERR:
-        if (sqlite3_system_errno(db.handle) == ENOSPC || sqlite3_system_errno(db.handle) == EDQUOT) return DB_DISK_FULL;
+        if (error == ENOSPC || error == EDQUOT || error == EFBIG) return DB_DISK_FULL;
         break;
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
@@ -249,8 +268,8 @@ static sqlite3_stmt *bind(enum statement which, const char *types, ...)
 /* To the next row: DB_OK, or DB_NOT_FOUND when there is none (then the statement is done), or trouble. */
 static enum db_rc fetch(sqlite3_stmt *s)
 {
+    errno = 0;
     int rc = sqlite3_step(s);
-
     if (rc == SQLITE_ROW) return DB_OK;
     enum db_rc result = rc == SQLITE_DONE ? DB_NOT_FOUND : trouble();
     sqlite3_reset(s);
@@ -429,6 +448,8 @@ static void list_entries(struct db_job *job)
     struct db_account who;
     enum db_rc rc = find_account(&e->token, &who);
 
+    e->count = 0;
+    e->more = false;
     if (rc == DB_OK && who.id != e->account_id) rc = DB_NOT_YOURS;
     if (rc == DB_OK) {
         /* one more than there is room for, to see whether there are more */
@@ -477,6 +498,7 @@ static void transfer(struct db_job *job)
     struct outcome o;
     enum db_rc rc = find_account(&t->token, &from);
 
+    t->replayed = false;
     if (rc == DB_OK) rc = find_key(&t->key, from.id, &o);
     if (rc == DB_OK && !o.found) {
         o.rc = transfer_allowed(&from, t->to, t->amount_cents);
@@ -518,10 +540,11 @@ static void place_order(struct db_job *job)
     enum db_rc rc = find_account(&o->token, &who);
 
     o->now_ms = db.now_ms;
+    o->replayed = false;
     if (rc == DB_OK) rc = find_key(&o->key, who.id, &first);
     if (rc == DB_OK && !first.found) {
         first.rc = o->order.price_cents > who.balance_cents ? DB_INSUFFICIENT_FUNDS : insert_order(o, who.id);
-        first.subject_id = o->order.id;
+        if (first.rc == DB_OK) first.subject_id = o->order.id;
         rc = keep_outcome(&o->key, who.id, &first);
     } else if (rc == DB_OK) {
         o->replayed = true;
@@ -567,6 +590,8 @@ static void list_orders(struct db_job *job)
     struct db_account who;
     enum db_rc rc = find_account(&l->token, &who);
 
+    l->count = 0;
+    l->more = false;
     l->now_ms = db.now_ms;
     if (rc == DB_OK) {
         sqlite3_stmt *s = bind(l->filtered ? by_status[l->status] : ORDERS_OF, "iiii", who.id, l->now_ms,
@@ -581,11 +606,17 @@ static void list_orders(struct db_job *job)
     job->rc = rc;
 }
 
-/* What comes after the cursor and before the present millisecond, as far as there is room. */
+static sqlite3_stmt *bind_events(enum statement which, const struct db_events *e, size_t limit)
+{
+    return bind(which, "iiiiiii", e->account_id, e->cursor.at_ms, db.now_ms, e->cursor.order_id, (int64_t)e->cursor.kind,
+                (int64_t)limit, (int64_t)EVENTS_TOLD + 1);
+}
+
+/* What comes after the cursor and before the present millisecond, as far as there is room. Another process may be committing what
+ * happened a moment ago, and a listener of ours will miss it: hearing of each other is what a server with a NOTIFY is for. */
 static enum db_rc read_events(struct db_events *e)
 {
-    sqlite3_stmt *s = bind(EVENTS_AFTER, "iiiiii", e->account_id, e->cursor.at_ms, e->cursor.order_id, (int64_t)e->cursor.kind,
-                           db.now_ms, (int64_t)e->limit + 1);
+    sqlite3_stmt *s = bind_events(EVENTS_AFTER, e, e->limit + 1);
     enum db_rc rc;
 
     while ((rc = fetch(s)) == DB_OK) {
@@ -626,8 +657,7 @@ static void order_events(struct db_job *job)
         rc = find_account(&e->token, &who);
         if (rc == DB_OK) e->account_id = who.id;
     }
-    if (rc == DB_OK && !e->from_now)
-        rc = fetch_number(bind(EVENTS_MISSED, "iii", e->account_id, e->cursor.at_ms, (int64_t)EVENTS_TOLD + 1), &missed);
+    if (rc == DB_OK && !e->from_now) rc = fetch_number(bind_events(EVENTS_MISSED, e, EVENTS_TOLD + 1), &missed);
     e->lost = missed > EVENTS_TOLD;
     /* The present: everything before this millisecond has been told, or is not going to be. */
     if (e->from_now || e->lost) e->cursor = (struct event_cursor){db.now_ms - 1, INT64_MAX, EVENT_CANCELLED};
@@ -637,9 +667,15 @@ static void order_events(struct db_job *job)
     job->rc = rc;
 }
 
+/* Of all writes, the one that writes nothing: that its transaction can begin and end shows that nobody holds the file, for the
+ * price of two locks. Only when the last group has failed does it write, to find out whether that is over. */
 static void ping(struct db_job *job)
 {
-    job->rc = run(db.prepared[PING]);
+    enum db_rc rc = run(bind(ACCOUNT_EXISTS, "i", INT64_C(1))); /* whether they are there does not matter */
+
+    if (rc == DB_OK) rc = run(bind(ORDER_OF, "ii", INT64_C(1), INT64_C(1)));
+    if (rc == DB_OK && db.write_rc != DB_OK) rc = run(db.prepared[PROBE]);
+    job->rc = rc;
 }
 
 /* SQL function: while the slow query has time left, and somebody waits for it. */
@@ -663,8 +699,26 @@ static void slow_query(struct db_job *job)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------------ */
 
+/* Is the file at our path still the one that we have open, and its write-ahead log too? What is acknowledged must not go into a
+ * file without a name. */
+static bool file_moved(void)
+{
+    int moved = 0;
+
+    sqlite3_file_control(db.handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
+    return moved || access(sqlite3_filename_wal(sqlite3_db_filename(db.handle, "main")), F_OK) != 0;
+}
+
+static bool execute(const char *text)
+{
+    return sqlite3_exec(db.handle, text, NULL, NULL, NULL) == SQLITE_OK;
+}
+
 static void close_handle(void)
 {
+    /* Trap: the log that stays behind. SQLite would play it into whatever file comes next under our name, a restored backup for
+     * one. What it holds belongs to the file that we have open, wherever that is now. */
+    if (db.prepared[COMMIT] && file_moved()) execute("PRAGMA wal_checkpoint(TRUNCATE)");
     for (int i = 0; i < STATEMENTS; i++) {
         sqlite3_finalize(db.prepared[i]);
         db.prepared[i] = NULL;
@@ -685,33 +739,43 @@ static int pragma_number(const char *text)
     return number;
 }
 
-static bool execute(const char *text)
+/* What the handle has run into, and what to do about it. */
+static const char *complaint(void)
 {
-    return sqlite3_exec(db.handle, text, NULL, NULL, NULL) == SQLITE_OK;
+    static char text[128];
+
+    switch (sqlite3_errcode(db.handle) & 0xff) {
+    case SQLITE_BUSY: return "another process holds it: end that one, or use another file";
+    case SQLITE_NOTADB: return "it is not a database: use another file";
+    case SQLITE_CANTOPEN:
+        snprintf(text, sizeof text, "%s: its directory must exist, and be ours to write",
+                 strerror(sqlite3_system_errno(db.handle)));
+        return text;
+    default: return sqlite3_errmsg(db.handle);
+    }
 }
 
-/* Bring the schema up to date, each step in a transaction of its own: a crash leaves a version that exists. NULL, or what is
- * wrong. */
+/* Bring the schema up to date in one transaction: a crash leaves a version that exists. NULL, or what is wrong. */
 static const char *migrate(void)
 {
     char text[128];
 
     if (pragma_number("PRAGMA user_version") > SCHEMA_VERSION)
-        return "was made by a newer version of Forno: use that one, or another file";
-    if (!execute("BEGIN IMMEDIATE")) return sqlite3_errmsg(db.handle);
+        return "it was made by a newer version of Forno: use that one, or another file";
+    if (!execute("BEGIN IMMEDIATE")) return complaint();
     for (int version = pragma_number("PRAGMA user_version"); version < SCHEMA_VERSION; version++) {
         snprintf(text, sizeof text, "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID, version + 1);
         if (execute(migrations[version]) && execute(text)) continue;
-        return sqlite3_errmsg(db.handle);
+        return complaint();
     }
-    return execute("COMMIT") ? NULL : sqlite3_errmsg(db.handle);
+    return execute("COMMIT") ? NULL : complaint();
 }
 
 static const char *prepare_all(void)
 {
     for (int i = 0; i < STATEMENTS; i++) {
         if (sqlite3_prepare_v3(db.handle, sql[i], -1, SQLITE_PREPARE_PERSISTENT, &db.prepared[i], NULL) != SQLITE_OK)
-            return sqlite3_errmsg(db.handle);
+            return complaint();
     }
     return NULL;
 }
@@ -723,35 +787,29 @@ static const char *open_handle(bool create)
     const char *wrong;
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (create ? SQLITE_OPEN_CREATE : 0);
 
-    if (sqlite3_open_v2(db.options.path, &db.handle, flags, NULL) != SQLITE_OK) return sqlite3_errmsg(db.handle);
+    if (sqlite3_open_v2(db.options.path, &db.handle, flags, NULL) != SQLITE_OK) return complaint();
     sqlite3_busy_timeout(db.handle, BUSY_MS);
-    if (sqlite3_db_readonly(db.handle, "main") == 1) return "can only be read: give it to the user that runs this, or use another file";
+    if (sqlite3_db_readonly(db.handle, "main") == 1)
+        return "it can only be read: give it to the user that runs this, or use another file";
 
     int tables = pragma_number("SELECT count(*) FROM sqlite_schema"), id = pragma_number("PRAGMA application_id");
-    if (tables < 0) return sqlite3_errmsg(db.handle);
-    if (id != APPLICATION_ID && (tables > 0 || !create)) return "is some other program's database: use another file";
-    if (!execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")) return sqlite3_errmsg(db.handle);
+    if (tables < 0) return complaint();
+    if (id != APPLICATION_ID && (tables > 0 || !create)) return "it is some other program's database: use another file";
+    if (!execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")) return complaint();
     if ((wrong = migrate())) return wrong;
     sqlite3_create_function(db.handle, "still_busy", 0, SQLITE_UTF8, &slow_until_ns, still_busy, NULL, NULL);
-    return prepare_all();
-}
-
-/* Is the file at our path still the one that we have open? What is acknowledged must not go into a file without a name. */
-static bool file_moved(void)
-{
-    int moved = 0;
-
-    sqlite3_file_control(db.handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-    return moved;
+    if ((wrong = prepare_all())) return wrong;
+    return file_moved() ? "it cannot have a write-ahead log beside it: use a file on a local disk" : NULL;
 }
 
 /* Can we work? If not, and some time has passed, try to open the file again. */
 static enum db_rc ready(void)
 {
+    bool moved = db.handle && file_moved();
     struct stat st;
 
-    if (db.handle && !db.hopeless && !file_moved()) return DB_OK;
-    if (clock_ns() - db.tried_open_ns < REOPEN_NS) return db.open_rc;
+    if (db.handle && !moved && !db.hopeless) return DB_OK;
+    if (clock_ns() - db.tried_open_ns < REOPEN_NS) return moved ? DB_MISSING : db.open_rc;
     if (db.handle) close_handle();
     db.tried_open_ns = clock_ns();
     if (stat(db.options.path, &st) != 0) db.open_rc = DB_MISSING;
@@ -814,17 +872,18 @@ static void run_reads(struct jobs *jobs)
     atomic_fetch_add(&db.reads, jobs->count);
 }
 
-static void run_one_write(struct db_job *job)
+/* One write in its savepoint, which ends in job->rc. Returns DB_OK, or what makes an end of the whole transaction. */
+static enum db_rc run_one_write(struct db_job *job)
 {
     enum db_rc rc = run(db.prepared[SAVEPOINT]);
 
-    if (rc == DB_OK) {
-        job->run(job);
-        /* An answer of "no" has written nothing, but perhaps kept the outcome for its key. Trouble undoes what it did. */
-        if (is_trouble(job->rc) && !sqlite3_get_autocommit(db.handle)) run(db.prepared[ROLLBACK_TO]);
-        if (!sqlite3_get_autocommit(db.handle)) rc = run(db.prepared[RELEASE]);
-    }
-    if (rc != DB_OK) job->rc = rc;
+    if (rc != DB_OK) return rc;
+    job->run(job);
+    /* A full disk, among others, makes SQLite roll back everything: nobody's write has survived. */
+    if (sqlite3_get_autocommit(db.handle)) return is_trouble(job->rc) ? job->rc : DB_BROKEN;
+    /* An answer of "no" has written nothing, but perhaps kept the outcome for its key. Trouble undoes what it did. */
+    if (is_trouble(job->rc)) rc = run(db.prepared[ROLLBACK_TO]);
+    return rc == DB_OK ? run(db.prepared[RELEASE]) : rc;
 }
 
 /* One transaction for the whole group, one commit, one fsync. */
@@ -835,25 +894,19 @@ static enum db_rc write_group(struct jobs *group)
     if (rc == DB_OK) rc = run(db.prepared[BEGIN_WRITE]);
     if (rc != DB_OK) return rc;
     db.now_ms = wall_ms(); /* after the lock is ours: instants are in the order of commits, among all processes */
-    for (struct db_job *job = group->first; job; job = job->next) {
-        run_one_write(job);
-        /* A full disk, among others, makes SQLite roll back everything: nobody's write has survived. */
-        if (sqlite3_get_autocommit(db.handle)) return is_trouble(job->rc) ? job->rc : DB_BROKEN;
-    }
-    rc = run(db.prepared[COMMIT]);
+    for (struct db_job *job = group->first; job && rc == DB_OK; job = job->next) rc = run_one_write(job);
+    if (rc == DB_OK) rc = run(db.prepared[COMMIT]);
     if (!sqlite3_get_autocommit(db.handle)) run(db.prepared[ROLLBACK]);
-    if (rc == DB_OK && file_moved()) rc = DB_MISSING;
-    return rc;
+    return rc == DB_OK && file_moved() ? DB_MISSING : rc;
 }
 
 static void run_writes(struct jobs *group)
 {
-    enum db_rc rc = write_group(group);
-
+    db.write_rc = write_group(group);
     /* Honestly: whatever each of them was told, it is undone. */
-    if (rc != DB_OK) fail_all(group, rc);
+    if (db.write_rc != DB_OK) fail_all(group, db.write_rc);
+    else atomic_fetch_add(&db.commits, 1);
     atomic_fetch_add(&db.writes, group->count);
-    atomic_fetch_add(&db.commits, 1);
     if (group->count > atomic_load(&db.group_max)) atomic_store(&db.group_max, group->count);
 }
 
@@ -893,11 +946,10 @@ static void *worker(void *unused)
         db.first = NULL;
         db.last = &db.first;
         db.waiting = 0;
+        atomic_store(&db.depth, 0);
+        atomic_store(&db.busy, batch != NULL);
         pthread_mutex_unlock(&db.lock);
         if (!batch) return NULL; /* closing, and all is done */
-
-        atomic_store(&db.depth, 0);
-        atomic_store(&db.busy, true);
         run_batch(batch);
         atomic_store(&db.busy, false);
     }
@@ -942,7 +994,7 @@ void db_get_order(struct db_order *o, struct op *op) { submit(&o->job, get_order
 void db_cancel_order(struct db_order *o, struct op *op) { submit(&o->job, cancel_order, true, op); }
 void db_list_orders(struct db_orders *l, struct op *op) { submit(&l->job, list_orders, false, op); }
 void db_order_events(struct db_events *e, struct op *op) { submit(&e->job, order_events, false, op); }
-void db_ping(struct db_ping *p, struct op *op) { submit(&p->job, ping, false, op); }
+void db_ping(struct db_ping *p, struct op *op) { submit(&p->job, ping, true, op); }
 void db_slow_query(struct db_slow *s, struct op *op) { submit(&s->job, slow_query, false, op); }
 
 int db_open(const struct db_options *options, char *error, size_t error_size)
@@ -1028,7 +1080,7 @@ static const struct {
      "WHERE kind = 'refund' AND account_id > 0 GROUP BY order_id) e ON e.order_id = o.id "
      "WHERE CASE WHEN o.cancelled_at_ms IS NULL THEN e.n IS NOT NULL "
      "ELSE e.n IS NOT 1 OR e.total <> o.price_cents OR e.account_id <> o.account_id END"},
-    {"every reference leads somewhere", "SELECT rowid FROM pragma_foreign_key_check"},
+    {"every reference leads somewhere", "SELECT \"table\" || coalesce(' ' || rowid, '') FROM pragma_foreign_key_check"},
     {"the file is sound", "SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok'"},
 };
 

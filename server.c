@@ -32,8 +32,6 @@
 #define UNSENT_MAX (128 * 1024)    /* bytes the kernel may hold for a client who does not read; by itself it takes megabytes */
 #define FDS_RESERVED 32            /* the database and its files, epoll, the listeners, standard streams, external calls */
 
-const char *const forno_version = "forno 0.1";
-
 static struct {
     struct options options;
     enum log_style log_style;
@@ -167,7 +165,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 static void print_version(FILE *out, struct argp_state *state)
 {
     (void)state;
-    fprintf(out, "%s\n", forno_version);
+    fprintf(out, "%s\n", FORNO_VERSION);
 }
 
 static void read_options(int argc, char **argv)
@@ -206,10 +204,10 @@ static void listeners_arm(void)
  * again when a connection has closed, or after a while, since descriptors may be freed by others. */
 static void accept_pause(void)
 {
+    if (!timer_start(&server.resume, loop_now_ns() + ACCEPT_PAUSE_NS)) return; /* no memory: better to spin than to go deaf */
     server.paused = true;
     counters.accept_pauses++;
     listeners_arm();
-    timer_start(&server.resume, loop_now_ns() + ACCEPT_PAUSE_NS);
 }
 
 static void accept_resume(void)

@@ -118,7 +118,7 @@ struct options {
     bool blocking;                  /* every wait in place, for comparison */
 };
 
-extern const char *const forno_version;
+#define FORNO_VERSION "forno 0.1"
 
 /* ---- the application: all that server.c and conn.c know of it ------------------------------------------------------------------ */
 

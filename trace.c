@@ -32,6 +32,10 @@ static struct {
  * terminals and files. Its O_NONBLOCK flag is not ours to set: it belongs to everyone who shares the descriptor. */
 void trace_flush(void)
 {
+    if (logger.lines.failed) { /* no memory for a line: there is a hole in what was gathered, and the next lines are worth more */
+        counters.log_dropped++;
+        buf_free(&logger.lines);
+    }
     while (buf_len(&logger.lines)) {
         struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT};
         size_t n = buf_len(&logger.lines);

@@ -100,7 +100,7 @@ static void looked_up(struct op *op)
 {
     (void)op;
     names.running = false;
-    names.next_ns = loop_now_ns() + LOOK_UP_AGAIN_NS;
+    names.next_ns = loop_now_ns() + (names.found ? LOOK_UP_AGAIN_NS : NS_PER_S);
     if (!names.found) return; /* what we knew before may still be right */
     take_addresses(names.found);
     freeaddrinfo(names.found);
@@ -137,6 +137,24 @@ static void line_leave(struct upstream_call *u)
     up.stats.waiting--;
 }
 
+/* As many as there is room for now. A loop, not a recursion: a call that fails while it is being started comes back here. */
+static void line_advance(void)
+{
+    static bool advancing;
+
+    if (advancing) return;
+    advancing = true;
+    while (up.line && up.stats.active < UPSTREAM_ACTIVE) {
+        struct upstream_call *u = up.line;
+
+        line_leave(u);
+        u->began_ns = u->op->served_ns = clock_ns();
+        up.stats.active++;
+        call_begin(u);
+    }
+    advancing = false;
+}
+
 /* Posted, not called: a call may end while it is being started. */
 static void call_end(struct upstream_call *u, enum upstream_rc rc)
 {
@@ -147,14 +165,7 @@ static void call_end(struct upstream_call *u, enum upstream_rc rc)
     up.stats.active--;
     u->op->next = NULL;
     loop_post(u->op);
-
-    while (up.line && up.stats.active < UPSTREAM_ACTIVE) {
-        struct upstream_call *next = up.line;
-
-        line_leave(next);
-        up.stats.active++;
-        call_begin(next);
-    }
+    line_advance();
 }
 
 /* ---- links ----------------------------------------------------------------------------------------------------------------------- */
@@ -197,8 +208,7 @@ static void link_fail(struct link *l, enum upstream_rc rc)
     u->link = NULL;
     if (rc == UPSTREAM_REFUSED) { /* every address is tried */
         link_connect(u, l->address + 1);
-    } else if (l->reused && !l->heard && !u->retried) {
-        u->retried = true;
+    } else if (l->reused && !l->heard) { /* once: the fresh one has not been used before */
         up.stats.retried++;
         link_connect(u, 0);
     } else {
@@ -229,15 +239,28 @@ static void link_overdue(struct timer *t)
 
 static const struct watch_kind idle_kind = {.name = "courier, idle", .ready = idle_ready, .release = link_release};
 
+static void response_begin(struct http_message *m)
+{
+    http_begin(m, HTTP_RESPONSE);
+    m->body_limit = UPSTREAM_BODY_MAX;
+}
+
+static void response_take(struct upstream_call *u, const struct http_message *m)
+{
+    struct slice body = http_body(m);
+
+    u->status = m->status;
+    u->body_len = body.len;
+    memcpy(u->body, body.at, body.len); /* at most body_limit; one byte more is there for the NUL */
+    u->body[body.len] = '\0';
+}
+
 /* The response is whole. Keep the connection if it may carry another call. */
 static void link_done(struct link *l, bool clean)
 {
     struct upstream_call *u = l->call;
-    struct slice body = http_body(&l->msg);
 
-    u->status = l->msg.status;
-    u->body_len = body.len;
-    memcpy(u->body, body.at, body.len); /* at most body_limit, which is its size */
+    response_take(u, &l->msg);
     u->link = NULL;
     l->call = NULL;
     if (!clean || !l->msg.keep_alive || !timer_start(&l->deadline, loop_now_ns() + UPSTREAM_IDLE_MS * NS_PER_MS)) {
@@ -261,17 +284,21 @@ static bool response_feed(struct http_message *m, const char *bytes, size_t n)
 
         bytes += used;
         n -= used;
-        if (m->phase == HTTP_DONE && m->status < 200) { /* 100 Continue and the like come before the real one */
-            http_begin(m, HTTP_RESPONSE);
-            m->body_limit = UPSTREAM_BODY_MAX;
-        }
+        if (m->phase == HTTP_DONE && m->status < 200) response_begin(m); /* 100 Continue and the like come before the real one */
     }
     return m->phase == HTTP_DONE && n == 0;
 }
 
+/* What the parser would have answered to a request like this tells what is wrong with it. */
 static enum upstream_rc response_wrong(const struct http_message *m)
 {
-    return m->status == 413 || m->status == 431 || m->status == 414 ? UPSTREAM_TOO_BIG : UPSTREAM_MALFORMED;
+    switch (m->status) {
+    case 413:
+    case 414:
+    case 431: return UPSTREAM_TOO_BIG;
+    case 503: return UPSTREAM_LIMIT;
+    default: return UPSTREAM_MALFORMED;
+    }
 }
 
 static void receiving_ready(struct watch *w, uint32_t events)
@@ -329,11 +356,10 @@ static void link_send(struct link *l, struct upstream_call *u)
     l->call = u;
     u->link = l;
     l->heard = false;
-    http_begin(&l->msg, HTTP_RESPONSE);
-    l->msg.body_limit = UPSTREAM_BODY_MAX;
+    response_begin(&l->msg);
     write_request(&l->out, u);
     l->watch.kind = &sending_kind;
-    if (l->out.failed) link_fail(l, UPSTREAM_RESET);
+    if (l->out.failed) link_fail(l, UPSTREAM_LIMIT);
     else sending_ready(&l->watch, EPOLLOUT); /* write first; EPOLLOUT is for what is left */
 }
 
@@ -356,55 +382,77 @@ static void connecting_ready(struct watch *w, uint32_t events)
 
 static const struct watch_kind connecting_kind = {.name = "courier, connecting", .ready = connecting_ready, .release = link_release};
 
-static int socket_towards(const struct address *a, int flags)
+static int socket_towards(const struct address *a)
 {
-    int on = 1, fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+    int on = 1, fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd >= 0) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;
 }
 
+/* An attempt at one address. UPSTREAM_OK: it is under way. */
+static enum upstream_rc link_open(struct upstream_call *u, size_t address)
+{
+    const struct address *a = &up.addresses[address];
+    int fd = socket_towards(a);
+
+    if (fd < 0) return errno == EAFNOSUPPORT ? UPSTREAM_REFUSED : UPSTREAM_LIMIT; /* EMFILE is not the courier's fault */
+    up.stats.connects++;
+    bool begun = connect(fd, (const struct sockaddr *)&a->bytes, a->len) == 0 || errno == EINPROGRESS;
+    struct link *l = begun ? malloc(sizeof *l) : NULL;
+    if (l) *l = (struct link){.deadline.fired = link_overdue, .call = u, .address = address};
+    if (!l || watch_open(&l->watch, fd, EPOLLOUT, &connecting_kind) != 0) {
+        close(fd);
+        free(l);
+        return begun ? UPSTREAM_LIMIT : UPSTREAM_REFUSED;
+    }
+    u->link = l;
+    if (timer_start(&l->deadline, clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS)) return UPSTREAM_OK;
+    link_close(l);
+    return UPSTREAM_LIMIT;
+}
+
 /* Try the addresses from this one on. */
 static void link_connect(struct upstream_call *u, size_t address)
 {
+    enum upstream_rc rc = UPSTREAM_REFUSED;
+
     look_up_again();
     for (; address < up.addresses_len; address++) {
-        const struct address *a = &up.addresses[address];
-        int fd = socket_towards(a, SOCK_NONBLOCK);
-
-        if (fd < 0) continue;
-        up.stats.connects++;
-        struct link *l = malloc(sizeof *l);
-        bool begun = l && (connect(fd, (const struct sockaddr *)&a->bytes, a->len) == 0 || errno == EINPROGRESS);
-        if (l) *l = (struct link){.deadline.fired = link_overdue, .call = u, .address = address};
-        if (!begun || watch_open(&l->watch, fd, EPOLLOUT, &connecting_kind) != 0) {
-            close(fd);
-            free(l);
-            continue;
-        }
-        u->link = l;
-        if (timer_start(&l->deadline, clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS)) return;
-        link_close(l);
+        rc = link_open(u, address);
+        if (rc == UPSTREAM_OK) return;
     }
     u->link = NULL;
-    call_end(u, UPSTREAM_REFUSED);
+    call_end(u, rc);
 }
 
 /* ---- starting and ending ------------------------------------------------------------------------------------------------------------ */
 
+/* Its end, or an answer that nobody asked for, may have come without epoll having told us yet: it must not be taken for ours. */
+static bool link_is_quiet(const struct link *l)
+{
+    char byte;
+
+    return recv(l->watch.fd, &byte, 1, MSG_PEEK) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
 static void call_begin(struct upstream_call *u)
 {
-    struct link *l = up.idle;
+    while (up.idle) {
+        struct link *l = up.idle;
 
-    if (!l) {
-        link_connect(u, 0);
+        pool_leave(l);
+        if (!link_is_quiet(l)) {
+            link_close(l);
+            continue;
+        }
+        timer_cancel(&l->deadline);
+        l->reused = true;
+        up.stats.reused++;
+        link_send(l, u);
         return;
     }
-    pool_leave(l);
-    timer_cancel(&l->deadline);
-    l->reused = true;
-    up.stats.reused++;
-    link_send(l, u);
+    link_connect(u, 0);
 }
 
 static void call_overdue(struct timer *t)
@@ -424,21 +472,19 @@ static void call_overdue(struct timer *t)
 void upstream_get(struct upstream_call *u, struct op *op)
 {
     op->what = "upstream";
-    u->op = op;
-    u->link = NULL;
-    u->retried = false;
-    u->body_len = 0;
-    u->began_ns = clock_ns();
-    u->deadline = (struct timer){.fired = call_overdue};
-    up.stats.calls++;
-
-    bool in_line = up.stats.active >= UPSTREAM_ACTIVE;
-    if (up.blocking) {
+    if (up.blocking) { /* the loop waits for the courier, and everybody with it */
         upstream_get_in_place(u);
         op->next = NULL;
         loop_post(op);
         return;
     }
+    u->op = op;
+    u->link = NULL;
+    u->began_ns = clock_ns();
+    u->deadline = (struct timer){.fired = call_overdue};
+    up.stats.calls++;
+
+    bool in_line = up.stats.active >= UPSTREAM_ACTIVE;
     if ((in_line && up.stats.waiting >= UPSTREAM_WAITING) ||
         !timer_start(&u->deadline, u->began_ns + UPSTREAM_TOTAL_MS * NS_PER_MS)) {
         up.stats.active++;
@@ -486,11 +532,25 @@ static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struc
         if (clock_ns() >= until_ns && m->phase < HTTP_DONE) return UPSTREAM_TIMED_OUT;
     }
     if (m->phase == HTTP_FAILED) return response_wrong(m);
-    struct slice body = http_body(m);
-    u->status = m->status;
-    u->body_len = body.len;
-    memcpy(u->body, body.at, body.len);
+    response_take(u, m);
     return UPSTREAM_OK;
+}
+
+/* A connection, or -1: this address does not answer. */
+static int connect_in_place(const struct address *a, int64_t until_ns)
+{
+    int64_t deadline_ns = clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS;
+    int error = 0, fd = socket_towards(a);
+    socklen_t len = sizeof error;
+
+    if (fd < 0) return -1;
+    up.stats.connects++;
+    if (connect(fd, (const struct sockaddr *)&a->bytes, a->len) != 0 && errno != EINPROGRESS) error = errno;
+    else if (!wait_in_place(fd, POLLOUT, deadline_ns < until_ns ? deadline_ns : until_ns)) error = ETIMEDOUT;
+    else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0) error = errno;
+    if (!error) return fd;
+    close(fd);
+    return -1;
 }
 
 void upstream_get_in_place(struct upstream_call *u)
@@ -498,24 +558,17 @@ void upstream_get_in_place(struct upstream_call *u)
     int64_t until_ns = clock_ns() + UPSTREAM_TOTAL_MS * NS_PER_MS;
     struct http_message m = {0};
     struct buf out = {0};
+    int fd = -1;
 
+    look_up_again();
+    up.stats.calls++;
     u->began_ns = clock_ns();
     u->rc = UPSTREAM_REFUSED;
-    for (size_t i = 0; i < up.addresses_len && u->rc == UPSTREAM_REFUSED; i++) {
-        const struct address *a = &up.addresses[i];
-        int error = 0, fd = socket_towards(a, SOCK_NONBLOCK);
-        socklen_t len = sizeof error;
-
-        if (fd < 0) continue;
-        if (connect(fd, (const struct sockaddr *)&a->bytes, a->len) != 0 && errno != EINPROGRESS) error = errno;
-        if (!error && !wait_in_place(fd, POLLOUT, clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS)) error = ETIMEDOUT;
-        if (!error && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0) error = errno;
-        if (!error) {
-            http_begin(&m, HTTP_RESPONSE);
-            m.body_limit = UPSTREAM_BODY_MAX;
-            write_request(&out, u);
-            u->rc = exchange_in_place(fd, u, &out, &m, until_ns);
-        }
+    for (size_t i = 0; i < up.addresses_len && fd < 0; i++) fd = connect_in_place(&up.addresses[i], until_ns);
+    if (fd >= 0) {
+        response_begin(&m);
+        write_request(&out, u);
+        u->rc = out.failed ? UPSTREAM_LIMIT : exchange_in_place(fd, u, &out, &m, until_ns);
         close(fd);
     }
     http_free(&m);
@@ -545,7 +598,8 @@ static bool url_read(const char *url)
         colon = at + host_len;
     }
     port_len = *colon == ':' ? (size_t)(path - colon - 1) : 0;
-    if (!host_len || host_len >= sizeof up.host || port_len >= sizeof up.port || strspn(colon + 1, "0123456789") < port_len) return false;
+    if (!host_len || host_len >= sizeof up.host || port_len > 5) return false;
+    if (port_len && (strspn(colon + 1, "0123456789") < port_len || atoi(colon + 1) > 65535)) return false;
     if ((*colon != ':' && colon != path) || strcspn(path, "?# \t\r\n") != strlen(path) || strlen(path) >= sizeof up.prefix) return false;
     snprintf(up.host, sizeof up.host, "%.*s", (int)host_len, at + (*at == '['));
     snprintf(up.port, sizeof up.port, "%.*s", port_len ? (int)port_len : 2, port_len ? colon + 1 : "80");

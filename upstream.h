@@ -15,11 +15,11 @@ enum upstream_rc {
     UPSTREAM_RESET,      /* the connection broke in the middle of it */
     UPSTREAM_MALFORMED,  /* what came is not HTTP */
     UPSTREAM_TOO_BIG,    /* more than UPSTREAM_BODY_MAX, or an endless head */
-    UPSTREAM_LIMIT,      /* UPSTREAM_ACTIVE calls are out and UPSTREAM_WAITING wait already */
+    UPSTREAM_LIMIT,      /* UPSTREAM_ACTIVE calls are out and UPSTREAM_WAITING wait already; or no descriptor, no memory */
 };
 
 #define UPSTREAM_TOTAL_MS 5000   /* a customer who waits for a quote will not wait longer */
-#define UPSTREAM_CONNECT_MS 1000 /* per address: then the next one */
+#define UPSTREAM_CONNECT_MS 1500 /* per address, then the next one: a SYN that got lost is sent again after 1 s */
 #define UPSTREAM_IDLE_MS 4000    /* a pooled connection is closed after this: less than servers usually allow */
 #define UPSTREAM_ACTIVE 64       /* calls out at a time */
 #define UPSTREAM_WAITING 256     /* calls waiting for one of those to end; beyond it, UPSTREAM_LIMIT */
@@ -29,16 +29,15 @@ struct upstream_call {
     char target[128];            /* in: path and query, as it goes on the wire */
     enum upstream_rc rc;         /* out, like all that follows */
     int status;
-    char body[UPSTREAM_BODY_MAX];
+    char body[UPSTREAM_BODY_MAX + 1]; /* ends with a NUL that does not count */
     size_t body_len;
-    int64_t began_ns, ended_ns;  /* on clock_ns() */
+    int64_t began_ns, ended_ns;  /* on clock_ns(), without the time in line */
 
     /* upstream.c's own, while the call is out */
     struct op *op;
     struct timer deadline;
     struct link *link;           /* NULL: waiting in line */
     struct upstream_call *next;
-    bool retried;
 };
 
 /* Where the courier is: "http://host[:port][/prefix]". Looks the name up, and blocks while it does: before the first client.

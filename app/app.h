@@ -88,6 +88,9 @@ struct json_member {
 /* Read the body as one JSON object with these members and no others. False: it has been refused. */
 bool json_read(struct req *r, const struct json_member *members, size_t n);
 
+/* Add an item to a list. Takes it, even when memory is out and there is no list. */
+void json_append(cJSON *list, cJSON *item);
+
 /* Print it, without white space. Takes it. NULL: memory is out, and was perhaps out when it was put together. free() it. */
 char *json_text(cJSON *json);
 

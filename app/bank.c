@@ -138,7 +138,7 @@ static void entries_fetched(struct req *r)
     }
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "entries");
-    for (size_t i = 0; i < e->count; i++) cJSON_AddItemToArray(list, entry_json(&e->rows[i]));
+    for (size_t i = 0; i < e->count; i++) json_append(list, entry_json(&e->rows[i]));
     snprintf(path, sizeof path, "/accounts/%lld/entries", (long long)e->account_id);
     json_next(r, json, path, "", (int64_t)e->limit, e->more, e->count ? e->rows[e->count - 1].id : 0);
     respond_field(r, "Cache-Control", "no-store");

@@ -52,7 +52,7 @@ void get_delivery(struct req *r)
 
     if (!d) return;
     if (app_options->blocking && app_is_own_courier) {
-        respond_problem(r, PROBLEM_WOULD_DEADLOCK, NULL);
+        refuse(r, PROBLEM_WOULD_DEADLOCK, NULL);
         return;
     }
     d->order.token = bearer_token(r);
@@ -102,7 +102,7 @@ static void delivery_quoted(struct req *r)
         respond_upstream_problem(r, &d->call);
         return;
     }
-    cJSON *quote = cJSON_ParseWithLength(d->call.body, d->call.body_len);
+    cJSON *quote = cJSON_ParseWithLengthOpts(d->call.body, d->call.body_len + 1, NULL, true); /* nothing may follow it */
     int64_t price_cents = quoted_number(quote, "price_cents"), eta_minutes = quoted_number(quote, "eta_minutes");
     cJSON_Delete(quote);
     if (price_cents < 0 || eta_minutes < 0) {

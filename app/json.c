@@ -265,6 +265,11 @@ bool json_read(struct req *r, const struct json_member *members, size_t n)
 
 /* ---- out --------------------------------------------------------------------------------------------------------------------------- */
 
+void json_append(cJSON *list, cJSON *item)
+{
+    if (!cJSON_AddItemToArray(list, item)) cJSON_Delete(item); /* cJSON would let it leak */
+}
+
 char *json_text(cJSON *json)
 {
     char *text = json ? cJSON_PrintBuffered(json, 512, false) : NULL;

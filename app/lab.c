@@ -78,11 +78,13 @@ static void slow_done(struct req *r)
 
 /* ---- GET /lab/block ----------------------------------------------------------------------------------------------------------------- */
 
+#define BLOCK_MAX_MS 10000 /* everybody else can bear to wait so long */
+
 void get_lab_block(struct req *r)
 {
     int64_t ms, began_ns = clock_ns();
 
-    if (!query_number(r, "ms", 1000, 0, 10000, &ms)) return;
+    if (!query_number(r, "ms", 1000, 0, BLOCK_MAX_MS, &ms)) return;
     struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS};
     while (nanosleep(&nap, &nap) != 0)
         ;
@@ -110,6 +112,11 @@ struct fan_out {
 
 static void fanned_out(struct req *r);
 
+static void call_aim(struct upstream_call *u, int64_t ms)
+{
+    snprintf(u->target, sizeof u->target, "/courier/quote?pizzas=1&ms=%" PRId64, ms);
+}
+
 /* One more call, if any is left. Started when another ends, it keeps as many out as the mode allows. */
 static void fan_out_next(struct fan_out *f);
 
@@ -124,7 +131,7 @@ static void fan_out_next(struct fan_out *f)
 {
     if (f->begun == f->n) return;
     struct call *c = &f->calls[f->begun++];
-    snprintf(c->upstream.target, sizeof c->upstream.target, "/courier/quote?pizzas=1&ms=%" PRId64, f->ms);
+    call_aim(&c->upstream, f->ms);
     upstream_get(&c->upstream, all_add(&f->all, &c->part, call_done));
 }
 
@@ -136,14 +143,22 @@ static void fan_out_cut_short(struct op *op)
     f->n = f->begun;
 }
 
-static void fan_out_in_place(struct fan_out *f)
+/* A call that fails is the last one: it may have cost everybody seconds already. */
+static void fan_out_in_place(struct fan_out *f, struct op *whole)
 {
-    for (int64_t i = 0; i < f->n; i++) {
-        struct upstream_call *u = &f->calls[i].upstream;
+    bool ok = true;
 
-        snprintf(u->target, sizeof u->target, "/courier/quote?pizzas=1&ms=%" PRId64, f->ms);
+    whole->what = "upstream";
+    for (; f->begun < f->n && ok; f->begun++) {
+        struct upstream_call *u = &f->calls[f->begun].upstream;
+
+        call_aim(u, f->ms);
         upstream_get_in_place(u);
+        ok = u->rc == UPSTREAM_OK;
     }
+    f->n = f->begun;
+    whole->next = NULL;
+    loop_post(whole);
 }
 
 /* False: it has been refused. */
@@ -161,8 +176,13 @@ static bool fan_out_mode(struct req *r, struct fan_out *f)
     }
     if (strcmp(f->mode, "together") == 0) f->limit = f->n;
     if (strcmp(f->mode, "sequence") == 0) f->limit = 1;
-    if (app_is_own_courier && (app_options->blocking || strcmp(f->mode, "blocking") == 0)) {
+    bool blocks = app_options->blocking || strcmp(f->mode, "blocking") == 0;
+    if (blocks && app_is_own_courier) {
         respond_problem(r, PROBLEM_WOULD_DEADLOCK, NULL);
+        return false;
+    }
+    if (blocks && f->n * f->ms > BLOCK_MAX_MS) {
+        respond_problem(r, PROBLEM_BAD_PARAMETER, "Everybody else would have to wait: \"n\" times \"ms\" must be at most %d.", BLOCK_MAX_MS);
         return false;
     }
     return true;
@@ -179,12 +199,11 @@ void get_lab_socket(struct req *r)
     if (!f->calls) return;
     f->began_ns = clock_ns();
     trace_laps_watch(&f->laps);
+    struct op *whole = await(r, fanned_out);
     if (strcmp(f->mode, "blocking") == 0) {
-        fan_out_in_place(f);
-        fanned_out(r);
+        fan_out_in_place(f, whole);
         return;
     }
-    struct op *whole = await(r, fanned_out);
     whole->owner = f;
     whole->cut_short = fan_out_cut_short;
     all_begin(&f->all, "upstream", whole);
@@ -220,7 +239,7 @@ static cJSON *waterfall_json(const struct fan_out *f, const struct waterfall *w)
         cJSON_AddNumberToObject(call, "start_ms", ms_of(u->began_ns - f->began_ns));
         cJSON_AddNumberToObject(call, "end_ms", ms_of(u->ended_ns - f->began_ns));
         cJSON_AddBoolToObject(call, "ok", u->rc == UPSTREAM_OK && u->status == 200);
-        cJSON_AddItemToArray(calls, call);
+        json_append(calls, call);
     }
     return json;
 }
@@ -232,7 +251,7 @@ static void waterfall_text(struct buf *out, const struct fan_out *f, const struc
     for (int64_t i = 0; i < f->n; i++) {
         const struct upstream_call *u = &f->calls[i].upstream;
         int64_t total = w->total_ns ? w->total_ns : 1;
-        int start = (int)((u->began_ns - f->began_ns) * BAR_WIDTH / total), end = (int)((u->ended_ns - f->began_ns) * BAR_WIDTH / total);
+        int start = (int)((u->began_ns - f->began_ns) * (BAR_WIDTH - 1) / total), end = (int)((u->ended_ns - f->began_ns) * BAR_WIDTH / total);
 
         buf_printf(out, "%4" PRId64 " |", i + 1);
         for (int at = 0; at < BAR_WIDTH; at++) buf_puts(out, at >= start && (at < end || at == start) ? "=" : " ");
@@ -248,12 +267,13 @@ static void waterfall_text(struct buf *out, const struct fan_out *f, const struc
 static void fanned_out(struct req *r)
 {
     struct fan_out *f = req_state(r);
-    struct waterfall w = {.total_ns = clock_ns() - f->began_ns, .longest_lap_ns = trace_laps_unwatch(&f->laps)};
+    struct waterfall w = {.longest_lap_ns = trace_laps_unwatch(&f->laps)};
     struct slice accept = http_field(&r->msg, "accept");
 
     for (int64_t i = 0; i < f->n; i++) {
         const struct upstream_call *u = &f->calls[i].upstream;
 
+        if (u->ended_ns - f->began_ns > w.total_ns) w.total_ns = u->ended_ns - f->began_ns;
         w.sum_ns += u->ended_ns - u->began_ns;
         w.failed += u->rc != UPSTREAM_OK || u->status != 200;
     }
@@ -304,7 +324,7 @@ static void transfers_made(struct req *r);
 static void payer_fetched(struct req *r);
 
 /* The wait is over, and the balance that was read is old news. */
-static void toy_write(struct part *part)
+static void toy_waited(struct part *part)
 {
     struct toy_withdrawal *t = (struct toy_withdrawal *)(void *)((char *)part - offsetof(struct toy_withdrawal, part));
     struct lost_update *l = (struct lost_update *)(void *)((char *)part->all - offsetof(struct lost_update, all));
@@ -321,7 +341,7 @@ void get_lab_lost_update(struct req *r)
     all_begin(&l->all, "timer", await(r, toys_withdrawn));
     for (int i = 0; i < WITHDRAWALS; i++) {
         l->toys[i].read_cents = l->toy_cents;
-        wait_for(&l->toys[i].waiter, "timer", 0, clock_ns() + (i % 5 + 1) * NS_PER_MS, all_add(&l->all, &l->toys[i].part, toy_write));
+        wait_for(&l->toys[i].waiter, "timer", 0, clock_ns() + (i % 5 + 1) * NS_PER_MS, all_add(&l->all, &l->toys[i].part, toy_waited));
     }
 }
 

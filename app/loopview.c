@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 /* ---- GET /loop: one screen of text -------------------------------------------------------------------------------------------- */
 
@@ -16,7 +17,7 @@ void get_loop(struct req *r)
     double lived_ns = (double)(t.slept_ns + t.worked_ns);
 
     upstream_stats(&up);
-    buf_printf(&out, "%s   watch -n1 curl -s %s/loop\n\n", forno_version, "localhost:8000");
+    buf_printf(&out, "%s   watch -n1 curl -s %s/loop\n\n", FORNO_VERSION, "localhost:8000");
     buf_printf(&out, "laps        %10" PRIu64 "   %5.1f %% of the time asleep in epoll_wait\n", t.laps,
                lived_ns > 0 ? (double)t.slept_ns / lived_ns * 100 : 0);
     buf_printf(&out, "ready       %10" PRIu64 "   %5.2f descriptors a lap\n", t.ready, t.laps ? (double)t.ready / (double)t.laps : 0);
@@ -57,16 +58,15 @@ static void tick(struct req *r);
 
 static bool put_event(struct req *r, const char *event, cJSON *json)
 {
-    char *text = cJSON_PrintBuffered(json, 4096, false);
+    char *text = json_text(json);
     struct buf out = {0};
 
     buf_printf(&out, "event: %s\ndata: ", event);
-    buf_puts(&out, text ? text : "{}");
+    if (text) buf_puts(&out, text);
     buf_puts(&out, "\n\n");
-    bool told = !out.failed && stream_put(r, out.mem, buf_len(&out));
+    bool told = text && !out.failed && stream_put(r, out.mem, buf_len(&out));
     buf_free(&out);
-    cJSON_free(text);
-    cJSON_Delete(json);
+    free(text);
     return told;
 }
 
@@ -90,7 +90,7 @@ void get_loop_events(struct req *r)
         return;
     }
     hello = cJSON_CreateObject();
-    cJSON_AddStringToObject(hello, "version", forno_version);
+    cJSON_AddStringToObject(hello, "version", FORNO_VERSION);
     cJSON_AddBoolToObject(hello, "blocking", app_options->blocking);
     cJSON_AddBoolToObject(hello, "own_courier", app_is_own_courier);
     cJSON_AddNumberToObject(hello, "tick_ms", (double)(TICK_NS / NS_PER_MS));
@@ -124,12 +124,12 @@ static cJSON *record_json(const struct trace_record *t)
     case TRACE_WOKE: case TRACE_SLEEP: case TRACE_STEP: case TRACE_QUEUED: case TRACE_WOKEN: value /= 1000; break;
     case TRACE_BAKE: value /= NS_PER_MS; break;
     }
-    cJSON_AddItemToArray(json, cJSON_CreateNumber((double)(t->at_ns / 1000)));
-    cJSON_AddItemToArray(json, cJSON_CreateString(kinds[t->kind]));
-    cJSON_AddItemToArray(json, cJSON_CreateNumber(t->req));
-    cJSON_AddItemToArray(json, cJSON_CreateNumber(t->conn));
-    cJSON_AddItemToArray(json, cJSON_CreateString(t->name));
-    cJSON_AddItemToArray(json, cJSON_CreateNumber((double)value));
+    json_append(json, cJSON_CreateNumber((double)(t->at_ns / 1000)));
+    json_append(json, cJSON_CreateString(kinds[t->kind]));
+    json_append(json, cJSON_CreateNumber(t->req));
+    json_append(json, cJSON_CreateNumber(t->conn));
+    json_append(json, cJSON_CreateString(t->name));
+    json_append(json, cJSON_CreateNumber((double)value));
     return json;
 }
 
@@ -177,7 +177,7 @@ static cJSON *tick_json(struct viewer *v)
     put_number(json, "skipped", lost + (trace_newest() - v->next));
     v->next = trace_newest();
     list = cJSON_AddArrayToObject(json, "records");
-    for (size_t i = 0; i < n; i++) cJSON_AddItemToArray(list, record_json(&records[i]));
+    for (size_t i = 0; i < n; i++) json_append(list, record_json(&records[i]));
 
     v->totals = t;
     v->counters = counters;

@@ -133,7 +133,7 @@ void orders_start(void)
         cJSON_AddStringToObject(pizza, "flavor", menu[i].flavor);
         cJSON_AddNumberToObject(pizza, "price_cents", (double)menu[i].price_cents);
         cJSON_AddNumberToObject(pizza, "bake_ms", (double)bake_ms(&menu[i]));
-        cJSON_AddItemToArray(list, pizza);
+        json_append(list, pizza);
     }
     menu_text = json_text(json);
     if (!menu_text) abort(); /* out of memory before the first customer */
@@ -379,7 +379,7 @@ static void orders_fetched(struct req *r)
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "orders");
     for (size_t i = 0; i < l->count; i++)
-        cJSON_AddItemToArray(list, order_json(&l->rows[i], order_status(&l->rows[i], l->now_ms), l->now_ms));
+        json_append(list, order_json(&l->rows[i], order_status(&l->rows[i], l->now_ms), l->now_ms));
     if (l->filtered) snprintf(query, sizeof query, "status=%s&", status_name(l->status));
     json_next(r, json, "/orders", query, (int64_t)l->limit, l->more, l->count ? l->rows[l->count - 1].id : 0);
     respond_field(r, "Cache-Control", "no-store");

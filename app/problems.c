@@ -193,7 +193,7 @@ void get_problems(struct req *r)
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "problems");
 
-    for (enum problem p = 0; p < PROBLEMS; p++) cJSON_AddItemToArray(list, explain(p));
+    for (enum problem p = 0; p < PROBLEMS; p++) json_append(list, explain(p));
     respond_json(r, 200, json);
 }
 

@@ -3,6 +3,7 @@
  * A timer is only a promise to look again: whoever is woken here looks for himself how things stand. */
 #include "app.h"
 
+#include <errno.h>
 #include <time.h>
 
 #define BUCKETS 4096
@@ -67,7 +68,7 @@ void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, s
     if (in_place) { /* what a synchronous server does: nobody else is served meanwhile */
         struct timespec due = {.tv_sec = due_ns / NS_PER_S, .tv_nsec = due_ns % NS_PER_S};
 
-        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) != 0)
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
             ;
     }
     /* No memory to wait with: look again at once. */

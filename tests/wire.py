@@ -247,12 +247,12 @@ def _event(block):
 class Server:
     """./server in a process of its own, its standard error in a file."""
 
-    def __init__(self, db, log, *options, env=None, preexec=None, stderr=None):
+    def __init__(self, db, log, *options, env=None, preexec=None, stderr=None, **popen):
         self.db, self.log, self.options = db, Path(log), options
         self.told_to_leave = self.killed = self.judged = False
         with open(log, "ab") as file:
             self.process = spawn("--port", "0", "--db", str(db), "--host", "127.0.0.1", *options, env=env,
-                                 stderr=stderr or file, preexec_fn=preexec)
+                                 stderr=stderr or file, preexec_fn=preexec, **popen)
         self.pid = self.process.pid
         line = self._first_line()
         match = re.fullmatch(r"listening on (http://\S+:(\d+))\n", line)
