@@ -43,6 +43,7 @@ help:
 	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections'
 	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser and the routes that long each'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering'
+	@echo 'make demo     asynchronous and blocking, side by side; half a minute'
 	@echo 'make format   apply clang-format'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
 	@echo 'make clean    forget everything built'
@@ -189,6 +190,9 @@ layering:
 format: need-check
 	clang-format -i $(FORMATTED)
 
+demo: server
+	@$(PYTHON) bench/demo.py ./server
+
 # ---- the rest ------------------------------------------------------------------------------------------------------------------
 
 install: server
@@ -198,5 +202,5 @@ install: server
 clean:
 	rm -rf build server
 
-.PHONY: all help run test tsan torture fuzz check compiles layering format install clean need-build need-test need-check \
+.PHONY: all help demo run test tsan torture fuzz check compiles layering format install clean need-build need-test need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz

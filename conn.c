@@ -60,6 +60,7 @@ struct req_block {
 
 static struct {
     struct conn *first;
+    struct req *live;                /* every request there is, with or without its client */
     uint32_t next_id;
     bool draining;
     void (*on_close)(void);
@@ -88,7 +89,7 @@ static struct req *req_new(struct conn *c)
     struct req *r = conns.free;
 
     if (r) {
-        conns.free = r->next_free;
+        conns.free = r->next;
         conns.free_len--;
     } else {
         r = malloc(sizeof *r);
@@ -99,6 +100,9 @@ static struct req *req_new(struct conn *c)
     /* All but the message, which keeps its memory, and the arena, which is cleared as it is handed out. */
     memset((char *)r + sizeof r->msg, 0, offsetof(struct req, arena) - sizeof r->msg);
     r->conn = c;
+    r->next = conns.live;
+    if (r->next) r->next->prev = r;
+    conns.live = r;
     r->began_ns = loop_now_ns();
     r->trace = trace_request();
     counters.reqs++;
@@ -114,13 +118,16 @@ static void req_free(struct req *r)
         free(block);
     }
     buf_free(&r->fields);
+    if (r->prev) r->prev->next = r->next;
+    else conns.live = r->next;
+    if (r->next) r->next->prev = r->prev;
     counters.reqs--;
     if (conns.free_len >= REQS_KEPT) {
         http_free(&r->msg);
         free(r);
         return;
     }
-    r->next_free = conns.free;
+    r->next = conns.free;
     conns.free = r;
     conns.free_len++;
 }
@@ -658,12 +665,10 @@ void reqs_describe(struct buf *out, unsigned max)
 {
     int64_t now_ns = clock_ns();
 
-    for (const struct conn *c = conns.first; c && max; c = c->next) {
-        const struct req *r = c->req;
-
-        if (!r || r->msg.phase == HTTP_FRESH || !r->route) continue;
-        buf_printf(out, "  conn %-6u %-24s %9.1f ms  then %s()%s%s\n", c->id, r->route, (double)(now_ns - r->began_ns) / 1e6,
-                   r->step_name, r->waiting ? ", waits for: " : "", r->waiting ? r->op.what : "");
+    for (const struct req *r = conns.live; r && max; r = r->next) {
+        if (!r->route) continue;
+        buf_printf(out, "  %-24s %9.1f ms  %s()%s%s%s\n", r->route, (double)(now_ns - r->began_ns) / 1e6, r->step_name,
+                   r->waiting ? " will follow: it waits for " : "", r->waiting ? r->op.what : "", r->conn ? "" : "; the client is gone");
         max--;
     }
 }

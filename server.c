@@ -30,7 +30,7 @@
 #define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
 #define LISTENERS_MAX 8
 #define UNSENT_MAX (128 * 1024)    /* bytes the kernel may hold for a client who does not read; by itself it takes megabytes */
-#define FDS_RESERVED 32            /* the database and its files, epoll, the listeners, standard streams, external calls */
+#define FDS_RESERVED 96            /* 64 external calls, the database and its files, epoll, the listeners, standard streams */
 
 static struct {
     struct options options;

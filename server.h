@@ -49,7 +49,7 @@ struct req {
     unsigned waits_len;
     struct buf fields;              /* extra field lines for the answer */
     struct req_block *blocks;       /* allocations that did not fit the arena */
-    struct req *next_free;
+    struct req *prev, *next;        /* among the live ones, or those to be used again */
     void *state;
     size_t arena_used;
     _Alignas(16) char arena[REQ_ARENA];

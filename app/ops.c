@@ -147,8 +147,10 @@ void get_metrics(struct req *r)
 {
     struct buf out = {0};
     struct db_stats db;
+    struct upstream_stats up;
 
     db_stats(&db);
+    upstream_stats(&up);
     trace_metrics(&out);
     metric(&out, "forno_db_queue_depth", "gauge", "Jobs waiting for the database worker.", db_queue_depth());
     metric(&out, "forno_db_busy", "gauge", "1 while the database worker is at work.", db_worker_busy());
@@ -158,6 +160,15 @@ void get_metrics(struct req *r)
     metric(&out, "forno_db_commits_total", "counter", "Commits; writes divided by commits is the mean group.", db.commits);
     metric(&out, "forno_db_group_max", "gauge", "The largest number of writes committed together.", db.group_max);
     metric(&out, "forno_db_refused_total", "counter", "Jobs refused because the queue was full.", db.refused);
+    metric(&out, "forno_orders_baking", "gauge", "Orders in the oven, as far as this process has placed them.", orders_baking());
+    metric(&out, "forno_upstream_active", "gauge", "Calls to the courier that are out now.", up.active);
+    metric(&out, "forno_upstream_waiting", "gauge", "Calls that wait for one of those to end.", up.waiting);
+    metric(&out, "forno_upstream_idle", "gauge", "Connections to the courier kept for the next call.", up.idle);
+    metric(&out, "forno_upstream_calls_total", "counter", "Calls to the courier.", up.calls);
+    metric(&out, "forno_upstream_failed_total", "counter", "Calls that brought no response.", up.failed);
+    metric(&out, "forno_upstream_connects_total", "counter", "Connections to the courier attempted.", up.connects);
+    metric(&out, "forno_upstream_reused_total", "counter", "Calls over a connection that was kept.", up.reused);
+    metric(&out, "forno_upstream_retried_total", "counter", "Calls repeated because a kept connection had gone.", up.retried);
     respond_field(r, "Cache-Control", "no-store");
     if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
     else respond(r, 200, "text/plain; version=0.0.4; charset=utf-8", out.mem + out.start, buf_len(&out));

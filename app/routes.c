@@ -82,7 +82,7 @@ bool app_listening(const char *own_url, bool loopback, char *error, size_t error
 {
     const char *courier = app_options->courier;
 
-    app_is_own_courier = !courier;
+    app_is_own_courier = !courier || strcmp(courier, own_url) == 0;
     lab_open = app_options->lab == LAB_ON || (app_options->lab == LAB_ON_LOOPBACK && loopback);
     return upstream_open(courier ? courier : own_url, app_options->blocking, error, error_size);
 }

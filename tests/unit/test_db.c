@@ -155,7 +155,8 @@ static void hold_worker(void)
 {
     slow = (struct db_slow){.ms = 60000};
     db_slow_query(&slow, await());
-    while (!db_worker_busy()) sched_yield();
+    while (db_queue_depth() > 0) sched_yield();
+    assert_true(db_worker_busy());
 }
 
 static void release_worker(void)
