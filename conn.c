@@ -25,32 +25,32 @@
 #define LINGER_NS (2 * NS_PER_S)
 #define LINGER_MAX_NS (10 * NS_PER_S)
 
-#define INPUT_SIZE 65536             /* one recv() reads at most this much, so that nobody starves */
-#define OUTPUT_HIGH 65536            /* with more than this unsent, no further pipelined request is begun */
-#define OUTPUT_MAX (256 * 1024)      /* what a slow reader of a stream may cost */
-#define REQS_KEPT 64                 /* recycled requests; more go back to malloc */
+#define INPUT_SIZE 65536        /* one recv() reads at most this much, so that nobody starves */
+#define OUTPUT_HIGH 65536       /* with more than this unsent, no further pipelined request is begun */
+#define OUTPUT_MAX (256 * 1024) /* what a slow reader of a stream may cost */
+#define REQS_KEPT 64            /* recycled requests; more go back to malloc */
 
 enum conn_state {
     CONN_OPEN,
-    CONN_CLOSING,                    /* what is in `out` is the last of it */
-    CONN_LINGERING                   /* all is sent, our side is shut; reading until the client shuts his */
+    CONN_CLOSING,  /* what is in `out` is the last of it */
+    CONN_LINGERING /* all is sent, our side is shut; reading until the client shuts his */
 };
 
 struct conn {
     struct watch watch;
-    struct timer deadline;           /* armed at or before the real deadline, and moved when it fires too early */
+    struct timer deadline; /* armed at or before the real deadline, and moved when it fires too early */
     struct conn *prev, *next;
-    struct req *req;                 /* being read, or out; NULL when idle */
-    struct buf in;                   /* pipelined bytes that came while a request was out */
+    struct req *req; /* being read, or out; NULL when idle */
+    struct buf in;   /* pipelined bytes that came while a request was out */
     struct buf out;
-    struct peer *peer;               /* whose connection it is, when these are counted */
-    int64_t since_ns;                /* the last progress, or the first byte of the head being read */
-    int64_t linger_ns;               /* when lingering began */
+    struct peer *peer; /* whose connection it is, when these are counted */
+    int64_t since_ns;  /* the last progress, or the first byte of the head being read */
+    int64_t linger_ns; /* when lingering began */
     uint32_t id;
     uint8_t state;
-    bool running;                    /* req is out: its steps are at work or waiting */
-    bool eof;                        /* the client has shut his side; he may still be reading */
-    bool traced;                     /* what goes out next is an answer that is in the recording */
+    bool running; /* req is out: its steps are at work or waiting */
+    bool eof;     /* the client has shut his side; he may still be reading */
+    bool traced;  /* what goes out next is an answer that is in the recording */
 };
 
 struct req_block {
@@ -60,13 +60,13 @@ struct req_block {
 
 static struct {
     struct conn *first;
-    struct req *live;                /* every request there is, with or without its client */
+    struct req *live; /* every request there is, with or without its client */
     uint32_t next_id;
     bool draining;
     void (*on_close)(void);
     struct req *free;
     size_t free_len;
-    char input[INPUT_SIZE];          /* every read lands here; what cannot be used at once is copied to its connection */
+    char input[INPUT_SIZE]; /* every read lands here; what cannot be used at once is copied to its connection */
 } conns;
 
 static void conn_advance(struct conn *c, struct slice fresh);
@@ -668,7 +668,8 @@ void reqs_describe(struct buf *out, unsigned max)
     for (const struct req *r = conns.live; r && max; r = r->next) {
         if (!r->route) continue;
         buf_printf(out, "  %-24s %9.1f ms  %s()%s%s%s\n", r->route, (double)(now_ns - r->began_ns) / 1e6, r->step_name,
-                   r->waiting ? " will follow: it waits for " : "", r->waiting ? r->op.what : "", r->conn ? "" : "; the client is gone");
+                   r->waiting ? " will follow: it waits for " : "", r->waiting ? r->op.what : "",
+                   r->conn ? "" : "; the client is gone");
         max--;
     }
 }

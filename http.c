@@ -132,6 +132,7 @@ void buf_free(struct buf *b)
 
 /* ---- which byte may stand where ------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 /* RFC 9110 5.6.2: token characters, each as its lower case; 0 for every other byte. */
 static const char token_lower[256] = {
     ['!'] = '!', ['#'] = '#', ['$'] = '$', ['%'] = '%', ['&'] = '&', ['\''] = '\'', ['*'] = '*', ['+'] = '+',
@@ -163,6 +164,7 @@ static const uint8_t uri_class[256] = {
     [','] = URI_PLAIN | HOST_PLAIN, [';'] = URI_PLAIN | HOST_PLAIN, ['='] = URI_PLAIN | HOST_PLAIN,
     [':'] = URI_PLAIN, ['@'] = URI_PLAIN, ['/'] = URI_PLAIN,
 };
+/* clang-format on */
 
 static int hex_digit(unsigned char c)
 {
@@ -185,6 +187,7 @@ static bool is_value_byte(unsigned char c)
 
 /* ---- a message and its memory --------------------------------------------------------------------------------------- */
 
+/* clang-format off */
 enum state {
     AT_START, START_LF, METHOD, TARGET, PERCENT_HIGH, PERCENT_LOW, VERSION, LINE_CR, LINE_LF, /* the request line … */
     STATUS_VERSION, STATUS_CODE, REASON,                                               /* … or the status line */
@@ -192,12 +195,13 @@ enum state {
     BODY, CHUNK_FIRST_DIGIT, CHUNK_SIZE, EXT_NAME_FIRST, EXT_NAME, EXT_VALUE_FIRST, EXT_TOKEN, EXT_QUOTED, EXT_ESCAPED,
     EXT_END, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF
 };
+/* clang-format on */
 
 /* Fields that may stand once: bits of http_message.once. */
 enum { ONCE_HOST = 1, ONCE_LENGTH = 2, ONCE_ENCODING = 4, ONCE_TYPE = 8, ONCE_AUTHORIZATION = 16 };
 
-#define TEXT_FIRST 512        /* holds the head of a curl request with a token */
-#define TEXT_KEPT 2048        /* a message that grew larger gives its memory back */
+#define TEXT_FIRST 512 /* holds the head of a curl request with a token */
+#define TEXT_KEPT 2048 /* a message that grew larger gives its memory back */
 #define FIELDS_FIRST 12
 
 void http_begin(struct http_message *m, enum http_role role)
@@ -218,8 +222,10 @@ void http_begin(struct http_message *m, enum http_role role)
         .room = HTTP_LINE_MAX,
         .ext_room = HTTP_CHUNK_EXT_MAX,
         .body_limit = HTTP_BODY_MAX,
-        .text = text, .text_cap = text_cap,
-        .fields = fields, .fields_cap = fields_cap,
+        .text = text,
+        .text_cap = text_cap,
+        .fields = fields,
+        .fields_cap = fields_cap,
     };
 }
 
@@ -263,9 +269,10 @@ static bool fields_push(struct http_message *m)
         m->fields = fields;
         m->fields_cap = (uint8_t)cap;
     }
-    m->fields[m->fields_len++] = (struct http_field){
-        .name = (uint16_t)m->name, .name_len = (uint16_t)m->name_len,
-        .value = (uint16_t)m->value, .value_len = (uint16_t)(m->text_len - m->value)};
+    m->fields[m->fields_len++] = (struct http_field){.name = (uint16_t)m->name,
+                                                     .name_len = (uint16_t)m->name_len,
+                                                     .value = (uint16_t)m->value,
+                                                     .value_len = (uint16_t)(m->text_len - m->value)};
     return true;
 }
 
@@ -473,10 +480,30 @@ static void connection_read(struct http_message *m, struct slice v)
 static bool trailer_forbidden(struct slice name)
 {
     static const char *const forbidden[] = {
-        "authorization",  "cache-control",     "connection",         "content-encoding",  "content-length", "content-range",
-        "content-type",   "cookie",            "expect",             "host",              "keep-alive",     "max-forwards",
-        "pragma",         "prefer",            "proxy-authenticate", "proxy-authorization", "range",        "set-cookie",
-        "te",             "trailer",           "transfer-encoding",  "upgrade",           "www-authenticate", "idempotency-key",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-range",
+        "content-type",
+        "cookie",
+        "expect",
+        "host",
+        "keep-alive",
+        "max-forwards",
+        "pragma",
+        "prefer",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "range",
+        "set-cookie",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "www-authenticate",
+        "idempotency-key",
     };
 
     for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++) {
@@ -536,10 +563,8 @@ static bool head_done(struct http_message *m)
 {
     bool body_impossible = m->no_body || (m->role == HTTP_RESPONSE && (m->status < 200 || m->status == 204 || m->status == 304));
 
-    if (m->role == HTTP_REQUEST && m->minor >= 1 && !(m->once & ONCE_HOST))
-        return fail(m, 400, "HTTP/1.1 requires a Host field.");
-    if (m->chunked && m->has_length)
-        return fail(m, 400, "Content-Length and Transfer-Encoding contradict each other.");
+    if (m->role == HTTP_REQUEST && m->minor >= 1 && !(m->once & ONCE_HOST)) return fail(m, 400, "HTTP/1.1 requires a Host field.");
+    if (m->chunked && m->has_length) return fail(m, 400, "Content-Length and Transfer-Encoding contradict each other.");
     if (m->chunked && m->minor == 0) return fail(m, 400, "HTTP/1.0 has no Transfer-Encoding.");
 
     m->keep_alive = !m->says_close && (m->minor >= 1 || m->says_keep_alive);
@@ -629,10 +654,10 @@ static const char *run(struct http_message *m, const char *p, const char *end)
     int digit;
 
 /* Leave with an error; the byte it happened at no longer matters. */
-#define FAIL(status, error)        \
-    do {                           \
+#define FAIL(status, error)         \
+    do {                            \
         fail(m, (status), (error)); \
-        return p;                  \
+        return p;                   \
     } while (0)
 
     while (p < end) {

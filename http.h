@@ -19,9 +19,9 @@ struct slice {
 
 #define SLICE(literal) ((struct slice){literal, sizeof(literal) - 1})
 
-bool slice_is(struct slice s, const char *text);            /* the same bytes */
-bool slice_is_nocase(struct slice s, const char *text);     /* the same but for ASCII case */
-struct slice slice_trim(struct slice s);                    /* without optional white space, RFC 9110 5.6.3 */
+bool slice_is(struct slice s, const char *text);        /* the same bytes */
+bool slice_is_nocase(struct slice s, const char *text); /* the same but for ASCII case */
+struct slice slice_trim(struct slice s);                /* without optional white space, RFC 9110 5.6.3 */
 
 /* Take the next element off a comma-separated list (RFC 9110 5.6.1), trimmed; empty elements are skipped.
  * False when the list is used up. Not for lists whose elements may hold quoted commas. */
@@ -31,15 +31,15 @@ bool slice_next_element(struct slice *list, struct slice *element);
  * gone, and it stays set: check once, at the end. */
 struct buf {
     char *mem;
-    uint32_t start, end, cap;                               /* mem[start..end) is the content */
+    uint32_t start, end, cap; /* mem[start..end) is the content */
     bool failed;
 };
 
-char *buf_reserve(struct buf *b, size_t n);                 /* room for n bytes after the content; NULL: failed */
+char *buf_reserve(struct buf *b, size_t n); /* room for n bytes after the content; NULL: failed */
 void buf_put(struct buf *b, const void *bytes, size_t n);
 void buf_puts(struct buf *b, const char *text);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void buf_consume(struct buf *b, size_t n);                  /* gives the memory back when the last byte goes */
+void buf_consume(struct buf *b, size_t n); /* gives the memory back when the last byte goes */
 void buf_free(struct buf *b);
 
 static inline size_t buf_len(const struct buf *b)
@@ -49,28 +49,30 @@ static inline size_t buf_len(const struct buf *b)
 
 /* ---- limits: what one message may cost, and the status when it wants more -------------------------------------------- */
 
-#define HTTP_LINE_MAX 8192     /* request line with its CRLF; RFC 9112 3 asks for at least 8000. 414 */
-#define HTTP_FIELDS_MAX 16384  /* all field lines with the empty line; the trailer section again. 431 */
-#define HTTP_FIELDS_COUNT 100  /* 431 */
-#define HTTP_BODY_MAX 65536    /* 413 for a request */
+#define HTTP_LINE_MAX 8192      /* request line with its CRLF; RFC 9112 3 asks for at least 8000. 414 */
+#define HTTP_FIELDS_MAX 16384   /* all field lines with the empty line; the trailer section again. 431 */
+#define HTTP_FIELDS_COUNT 100   /* 431 */
+#define HTTP_BODY_MAX 65536     /* 413 for a request */
 #define HTTP_CHUNK_EXT_MAX 4096 /* all chunk extensions of a message together, RFC 9112 7.1.1. 400 */
-#define HTTP_METHOD_MAX 32     /* 501 */
+#define HTTP_METHOD_MAX 32      /* 501 */
 
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
 enum http_role { HTTP_REQUEST, HTTP_RESPONSE };
 
+/* clang-format off */
 enum http_method {
     HTTP_GET, HTTP_HEAD, HTTP_POST, HTTP_PUT, HTTP_DELETE, HTTP_PATCH, HTTP_OPTIONS, HTTP_TRACE, HTTP_CONNECT,
     HTTP_OTHER /* a valid token that we do not know: 501 */
 };
+/* clang-format on */
 
 enum http_phase {
-    HTTP_FRESH,    /* no byte of it has been seen (the one tolerated empty line does not count) */
+    HTTP_FRESH, /* no byte of it has been seen (the one tolerated empty line does not count) */
     HTTP_IN_HEAD,
-    HTTP_IN_BODY,  /* the head is complete and valid, the body is not here yet */
+    HTTP_IN_BODY, /* the head is complete and valid, the body is not here yet */
     HTTP_DONE,
-    HTTP_FAILED    /* see `status` and `error`; the connection can only be closed */
+    HTTP_FAILED /* see `status` and `error`; the connection can only be closed */
 };
 
 struct http_field {
@@ -82,15 +84,15 @@ struct http_message {
     /* for everybody to read */
     enum http_phase phase;
     enum http_method method;
-    int minor;                   /* HTTP/1.minor, 0 or 1 */
-    int status;                  /* response: its status; failed request: the status to answer (400, 413, 414, 431, …) */
-    const char *error;           /* failed: what was wrong, in words; a constant */
-    bool keep_alive;             /* may the connection carry another message, RFC 9112 9.3 */
-    bool expect_continue;        /* Expect: 100-continue, RFC 9110 10.1.1 */
-    bool expect_unknown;         /* any other expectation: 417 */
-    bool asterisk;               /* OPTIONS * */
-    uint32_t body_limit;         /* bytes; http_begin() sets HTTP_BODY_MAX, the caller may change it */
-    bool no_body;                /* caller sets it for the response to a HEAD, RFC 9112 6.3 */
+    int minor;            /* HTTP/1.minor, 0 or 1 */
+    int status;           /* response: its status; failed request: the status to answer (400, 413, 414, 431, …) */
+    const char *error;    /* failed: what was wrong, in words; a constant */
+    bool keep_alive;      /* may the connection carry another message, RFC 9112 9.3 */
+    bool expect_continue; /* Expect: 100-continue, RFC 9110 10.1.1 */
+    bool expect_unknown;  /* any other expectation: 417 */
+    bool asterisk;        /* OPTIONS * */
+    uint32_t body_limit;  /* bytes; http_begin() sets HTTP_BODY_MAX, the caller may change it */
+    bool no_body;         /* caller sets it for the response to a HEAD, RFC 9112 6.3 */
 
     /* http.c's own */
     enum http_role role;
@@ -98,11 +100,11 @@ struct http_message {
     bool chunked, has_length, says_close, says_keep_alive, in_trailer, until_close, bracketed, has_query;
     uint8_t fields_len, fields_cap, method_len;
     char method_text[HTTP_METHOD_MAX];
-    uint32_t once;               /* which fields that may stand once have stood */
-    uint32_t room;               /* bytes the section in hand may still take */
+    uint32_t once; /* which fields that may stand once have stood */
+    uint32_t room; /* bytes the section in hand may still take */
     uint32_t ext_room;
-    uint64_t length;             /* Content-Length, or what is left of the body or chunk */
-    char *text;                  /* target, names, values, then the body */
+    uint64_t length; /* Content-Length, or what is left of the body or chunk */
+    char *text;      /* target, names, values, then the body */
     uint32_t text_len, text_cap;
     uint32_t path, path_len, query, query_len, target_len, body, trailer_start;
     uint32_t name, name_len, value; /* the field line in hand */
@@ -123,10 +125,10 @@ bool http_end_of_input(struct http_message *m);
 
 /* Valid once the head is complete, until the next http_begin(). Field names in lower case. */
 struct slice http_method_text(const struct http_message *m);
-struct slice http_target(const struct http_message *m);      /* as sent */
-struct slice http_path(const struct http_message *m);        /* still percent-encoded; "/" at least */
-struct slice http_query(const struct http_message *m);       /* without the '?'; absent when there was none */
-struct slice http_body(const struct http_message *m);        /* valid when HTTP_DONE */
+struct slice http_target(const struct http_message *m);                  /* as sent */
+struct slice http_path(const struct http_message *m);                    /* still percent-encoded; "/" at least */
+struct slice http_query(const struct http_message *m);                   /* without the '?'; absent when there was none */
+struct slice http_body(const struct http_message *m);                    /* valid when HTTP_DONE */
 struct slice http_field(const struct http_message *m, const char *name); /* the first of that name, or absent */
 
 /* Every field of that name: start with *i = 0. */

@@ -22,17 +22,17 @@ static struct {
     bool stopping;
     int64_t now_ns;
     size_t watches;
-    struct watch *closed;              /* released when the lap ends */
+    struct watch *closed; /* released when the lap ends */
 
-    struct watch timer_watch;          /* the timerfd */
-    int64_t timerfd_ns;                /* what it is set to; 0: disarmed */
+    struct watch timer_watch; /* the timerfd */
+    int64_t timerfd_ns;       /* what it is set to; 0: disarmed */
     bool timers_due;
-    struct timer **heap;               /* heap[1] is the earliest; heap[0] is unused, so slot 0 can mean "not pending" */
+    struct timer **heap; /* heap[1] is the earliest; heap[0] is unused, so slot 0 can mean "not pending" */
     uint32_t heap_len, heap_cap;
 
-    struct watch post_watch;           /* the eventfd */
+    struct watch post_watch; /* the eventfd */
     pthread_mutex_t post_lock;
-    struct op *posted;                 /* newest first */
+    struct op *posted; /* newest first */
 
     const struct loop_observer *observer;
     void (*before_sleep)(void);

@@ -40,14 +40,14 @@ struct watch;
 /* What a descriptor is, and what happens when it becomes ready. One constant per kind; a watch may change its kind to
  * change its state (connecting, sending, receiving). */
 struct watch_kind {
-    const char *name;                                    /* as the narration calls it */
-    void (*ready)(struct watch *w, uint32_t events);     /* EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR */
-    void (*release)(struct watch *w);                    /* frees what holds the watch; NULL: nothing to free */
+    const char *name;                                /* as the narration calls it */
+    void (*ready)(struct watch *w, uint32_t events); /* EPOLLIN, EPOLLOUT, EPOLLHUP, EPOLLERR */
+    void (*release)(struct watch *w);                /* frees what holds the watch; NULL: nothing to free */
 };
 
 struct watch {
-    int fd;                                              /* -1 once closed */
-    uint32_t armed;                                      /* what epoll was last told */
+    int fd;         /* -1 once closed */
+    uint32_t armed; /* what epoll was last told */
     const struct watch_kind *kind;
     struct watch *next_closed;
 };
@@ -68,8 +68,8 @@ void watch_close(struct watch *w);
 /* ---- timer -------------------------------------------------------------------------------------------------------- */
 
 struct timer {
-    int64_t due_ns;                                      /* on loop_now_ns()'s clock */
-    uint32_t slot;                                       /* its place in the heap, from 1; 0: not pending */
+    int64_t due_ns; /* on loop_now_ns()'s clock */
+    uint32_t slot;  /* its place in the heap, from 1; 0: not pending */
     void (*fired)(struct timer *t);
 };
 
@@ -90,13 +90,13 @@ static inline bool timer_pending(const struct timer *t)
 /* A query, a timer, an external call: whatever takes time takes one of these, and gives it back by done(): exactly once,
  * on the loop thread, and never inside the call that started it. */
 struct op {
-    struct op *next;                                     /* for whoever holds it at the moment */
+    struct op *next; /* for whoever holds it at the moment */
     void (*done)(struct op *op);
-    void (*cut_short)(struct op *op);                    /* waiting on has lost its point (the client left, the server
+    void (*cut_short)(struct op *op); /* waiting on has lost its point (the client left, the server
                                                             is leaving): complete soon. Set by the starter or NULL */
-    const char *what;                                    /* "db", "oven", "timer", "upstream": set by the starter */
-    void *owner;                                         /* for whoever works on it */
-    int64_t served_ns;                                   /* clock_ns() when it left its queue; 0: it knew no queue */
+    const char *what;                 /* "db", "oven", "timer", "upstream": set by the starter */
+    void *owner;                      /* for whoever works on it */
+    int64_t served_ns;                /* clock_ns() when it left its queue; 0: it knew no queue */
 };
 
 /* Complete a list of operations, linked by next, in a later lap. Any thread; wakes the loop over an eventfd (2). */
@@ -107,11 +107,11 @@ void loop_post(struct op *list);
 /* What the loop tells about itself. Every pointer must be set. Called on the loop thread; must not open or close
  * watches, start or stop timers. */
 struct loop_observer {
-    void (*woke)(int ready, int64_t slept_ns);           /* epoll_wait returned */
+    void (*woke)(int ready, int64_t slept_ns);                  /* epoll_wait returned */
     void (*dispatched)(const struct watch *w, uint32_t events); /* about to call its ready() */
-    void (*fired)(const struct timer *t);                /* about to call its fired() */
-    void (*completed)(const struct op *op);              /* about to call its done() */
-    void (*lap_ended)(int64_t worked_ns);                /* about to sleep again */
+    void (*fired)(const struct timer *t);                       /* about to call its fired() */
+    void (*completed)(const struct op *op);                     /* about to call its done() */
+    void (*lap_ended)(int64_t worked_ns);                       /* about to sleep again */
 };
 
 void loop_observe(const struct loop_observer *observer); /* borrows; NULL: nobody looks */
@@ -119,7 +119,7 @@ void loop_observe(const struct loop_observer *observer); /* borrows; NULL: nobod
 /* Called before every sleep, after the lap's work: the place to hand over what the lap gathered. NULL: nothing. */
 void loop_before_sleep(void (*hook)(void));
 
-size_t loop_timers(void);                                /* pending now */
-size_t loop_watches(void);                               /* open now */
+size_t loop_timers(void);  /* pending now */
+size_t loop_watches(void); /* open now */
 
 #endif

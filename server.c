@@ -26,11 +26,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define ACCEPTS_PER_LAP 64         /* trap: accept fairness. A flood of newcomers must not starve those already here */
+#define ACCEPTS_PER_LAP 64 /* trap: accept fairness. A flood of newcomers must not starve those already here */
 #define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
 #define LISTENERS_MAX 8
-#define UNSENT_MAX (128 * 1024)    /* bytes the kernel may hold for a client who does not read; by itself it takes megabytes */
-#define FDS_RESERVED 96            /* 64 external calls, the database and its files, epoll, the listeners, standard streams */
+#define UNSENT_MAX (128 * 1024) /* bytes the kernel may hold for a client who does not read; by itself it takes megabytes */
+#define FDS_RESERVED 96         /* 64 external calls, the database and its files, epoll, the listeners, standard streams */
 
 static struct {
     struct options options;
@@ -59,8 +59,22 @@ static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *form
 
 /* ---- options --------------------------------------------------------------------------------------------------------------- */
 
-enum { OPT_OPENING_CREDIT = 256, OPT_BAKE_MS, OPT_LOG, OPT_DRAIN, OPT_MAX_CONNS, OPT_MAX_CONNS_PER_IP, OPT_AUDIT, OPT_GROUP,
-       OPT_COURIER, OPT_LAB, OPT_NO_LAB, OPT_BLOCKING, OPT_STALL_MS, OPT_TRACE };
+enum {
+    OPT_OPENING_CREDIT = 256,
+    OPT_BAKE_MS,
+    OPT_LOG,
+    OPT_DRAIN,
+    OPT_MAX_CONNS,
+    OPT_MAX_CONNS_PER_IP,
+    OPT_AUDIT,
+    OPT_GROUP,
+    OPT_COURIER,
+    OPT_LAB,
+    OPT_NO_LAB,
+    OPT_BLOCKING,
+    OPT_STALL_MS,
+    OPT_TRACE
+};
 
 static const struct argp_option option_table[] = {
     {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
@@ -113,7 +127,10 @@ static error_t set_option(int key, char *arg, struct argp_state *state)
 
     switch (key) {
     case 'h': o->host = arg; break;
-    case 'p': number(state, arg, "--port", 0, 65535); o->port = arg; break;
+    case 'p':
+        number(state, arg, "--port", 0, 65535);
+        o->port = arg;
+        break;
     case 'd': o->db_path = arg; break;
     case OPT_OPENING_CREDIT: o->opening_credit_cents = number(state, arg, "--opening-credit", 0, INT64_C(1000000000000)); break;
     case OPT_BAKE_MS: o->bake_ms = number(state, arg, "--bake-ms", 0, 86400000); break;
@@ -241,16 +258,12 @@ static void listener_ready(struct watch *w, uint32_t events)
             continue;
         }
         switch (errno) {
-        case EAGAIN:
-            return;
+        case EAGAIN: return;
         case EMFILE:
         case ENFILE:
         case ENOBUFS:
-        case ENOMEM:
-            accept_pause();
-            return;
-        default: /* trap: ECONNABORTED and its kin (accept(2)): that client has left, the next one may be fine */
-            break;
+        case ENOMEM: accept_pause(); return;
+        default: /* trap: ECONNABORTED and its kin (accept(2)): that client has left, the next one may be fine */ break;
         }
     }
 }
@@ -353,7 +366,8 @@ static void announce(const char *name)
         socklen_t len = sizeof address;
 
         if (getsockname(server.listeners[i].fd, (struct sockaddr *)&address, &len) != 0 ||
-            getnameinfo((struct sockaddr *)&address, len, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+            getnameinfo((struct sockaddr *)&address, len, host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) !=
+                0)
             die("cannot tell the address we listen on");
         loopback = loopback && is_loopback(&address);
     }

@@ -25,31 +25,31 @@ struct req;
 
 typedef void step_fn(struct req *r);
 
-#define REQ_ARENA 640    /* state of nearly every handler; what needs more is allocated apart */
-#define REQ_WAITS 4      /* kinds of waiting that one request is billed for */
+#define REQ_ARENA 640 /* state of nearly every handler; what needs more is allocated apart */
+#define REQ_WAITS 4   /* kinds of waiting that one request is billed for */
 
 struct req {
     /* for handlers to read */
-    struct http_message msg;        /* the request; lives as long as the req */
-    const char *route;              /* its pattern in the route table: a constant, for the log and the counters */
-    char param[40];                 /* the {…} of the route, percent-decoded; "" when there is none */
+    struct http_message msg; /* the request; lives as long as the req */
+    const char *route;       /* its pattern in the route table: a constant, for the log and the counters */
+    char param[40];          /* the {…} of the route, percent-decoded; "" when there is none */
 
     /* server.c's own */
-    struct conn *conn;              /* NULL once the client has left */
-    struct op op;                   /* what it waits for */
-    step_fn *step;                  /* what follows */
+    struct conn *conn; /* NULL once the client has left */
+    struct op op;      /* what it waits for */
+    step_fn *step;     /* what follows */
     const char *step_name;
     bool waiting, answered, streaming, refused;
-    bool viewer;                    /* it is whoever watches the loop, for that purpose: app_route() says so */
-    uint32_t trace;                 /* its number in the recording; 0: not in the sample */
+    bool viewer;    /* it is whoever watches the loop, for that purpose: app_route() says so */
+    uint32_t trace; /* its number in the recording; 0: not in the sample */
     int status;
     int64_t began_ns, awaited_ns;
-    size_t sent;                    /* bytes of answer, for the log */
+    size_t sent; /* bytes of answer, for the log */
     struct wait_time waits[REQ_WAITS];
     unsigned waits_len;
-    struct buf fields;              /* extra field lines for the answer */
-    struct req_block *blocks;       /* allocations that did not fit the arena */
-    struct req *prev, *next;        /* among the live ones, or those to be used again */
+    struct buf fields;        /* extra field lines for the answer */
+    struct req_block *blocks; /* allocations that did not fit the arena */
+    struct req *prev, *next;  /* among the live ones, or those to be used again */
     void *state;
     size_t arena_used;
     _Alignas(16) char arena[REQ_ARENA];
@@ -107,15 +107,15 @@ struct options {
     const char *host, *port;
     const char *db_path;
     int64_t opening_credit_cents;
-    int64_t bake_ms;                /* per pizza, for every flavor; -1: as the menu says */
-    const char *audit_path;         /* NULL: serve */
+    int64_t bake_ms;        /* per pizza, for every flavor; -1: as the menu says */
+    const char *audit_path; /* NULL: serve */
     int64_t drain_ms;
-    size_t max_conns;               /* 0: what the descriptor limit allows */
-    unsigned group_max;             /* see db.h */
-    const char *courier;            /* the external service's URL; NULL: we are our own */
+    size_t max_conns;    /* 0: what the descriptor limit allows */
+    unsigned group_max;  /* see db.h */
+    const char *courier; /* the external service's URL; NULL: we are our own */
     enum { LAB_ON_LOOPBACK, LAB_ON, LAB_OFF } lab;
     int64_t stall_ms;
-    bool blocking;                  /* every wait in place, for comparison */
+    bool blocking; /* every wait in place, for comparison */
 };
 
 #define FORNO_VERSION "forno 0.1"

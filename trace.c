@@ -113,17 +113,16 @@ static void log_answer_json(const struct trace_answer *a)
     buf_printf(b, "\",\"status\":%d,\"method\":\"%.*s\",\"target\":\"%.*s\",\"route\":\"%s\",\"ms\":%.3f,\"waits\":{", a->status,
                (int)a->method.len, a->method.len ? a->method.at : "", (int)a->target.len, a->target.len ? a->target.at : "",
                a->route ? a->route : "", ms(a->ns));
-    for (unsigned i = 0; i < a->waits_len; i++)
-        buf_printf(b, "%s\"%s\":%.3f", i ? "," : "", a->waits[i].what, ms(a->waits[i].ns));
+    for (unsigned i = 0; i < a->waits_len; i++) buf_printf(b, "%s\"%s\":%.3f", i ? "," : "", a->waits[i].what, ms(a->waits[i].ns));
     buf_printf(b, "},\"bytes\":%zu,\"conn\":%u,\"discarded\":%s}\n", a->bytes, a->conn, a->discarded ? "true" : "false");
 }
 
 /* ---- the recording --------------------------------------------------------------------------------------------------------------- */
 
-#define RECORDS 8192                   /* a ring of about half a megabyte, touched only when somebody watches */
-#define SAMPLE_NS (100 * NS_PER_MS)    /* how often the sample is drawn anew: */
-#define SAMPLE_REQUESTS 40             /* this many requests, the first of their time */
-#define SAMPLE_LAPS 30                 /* and this many laps */
+#define RECORDS 8192                /* a ring of about half a megabyte, touched only when somebody watches */
+#define SAMPLE_NS (100 * NS_PER_MS) /* how often the sample is drawn anew: */
+#define SAMPLE_REQUESTS 40          /* this many requests, the first of their time */
+#define SAMPLE_LAPS 30              /* and this many laps */
 
 bool trace_on;
 
@@ -135,8 +134,8 @@ static struct {
     bool narrate, color;
     int64_t sample_until_ns;
     unsigned requests_left, laps_left;
-    bool lap_shown;                    /* the lap in progress is in the sample */
-    uint32_t requests;                 /* the number of the last one */
+    bool lap_shown;    /* the lap in progress is in the sample */
+    uint32_t requests; /* the number of the last one */
 } recorder;
 
 static void narrate(const struct trace_record *t);
@@ -214,15 +213,16 @@ size_t trace_read(uint64_t *next, struct trace_record *out, size_t max, uint64_t
 static void narrate(const struct trace_record *t)
 {
     struct buf *b = &logger.lines;
-    const char *dim = recorder.color ? "\033[2m" : "", *bold = recorder.color ? "\033[1m" : "", *off = recorder.color ? "\033[0m" : "";
+    const char *dim = recorder.color ? "\033[2m" : "", *bold = recorder.color ? "\033[1m" : "",
+               *off = recorder.color ? "\033[0m" : "";
     double us = (double)t->value / 1e3;
     long long n = t->value;
 
     if (!log_has_room()) return;
     switch ((enum trace_kind)t->kind) {
     case TRACE_WOKE:
-        buf_printf(b, "%slap %llu%s  epoll_wait slept %.3f ms, %u ready\n", bold, (unsigned long long)trace_totals().laps, off, us / 1e3,
-                   t->req);
+        buf_printf(b, "%slap %llu%s  epoll_wait slept %.3f ms, %u ready\n", bold, (unsigned long long)trace_totals().laps, off,
+                   us / 1e3, t->req);
         break;
     case TRACE_READY:
         buf_printf(b, "  fd %u, %s:%s%s%s%s\n", t->conn, t->name, n & EPOLLIN ? " readable" : "", n & EPOLLOUT ? " writable" : "",
@@ -453,7 +453,8 @@ void trace_metrics(struct buf *out)
     metric(out, "forno_ready_events_total", "counter", "Descriptors that epoll_wait found ready.", (double)seen.totals.ready);
     metric(out, "forno_timers_fired_total", "counter", "Timers fired.", (double)seen.totals.timers_fired);
     metric(out, "forno_completions_total", "counter", "Operations completed over the eventfd.", (double)seen.totals.completions);
-    metric(out, "forno_asleep_seconds_total", "counter", "Time the loop spent waiting in epoll_wait.", (double)seen.totals.slept_ns / 1e9);
+    metric(out, "forno_asleep_seconds_total", "counter", "Time the loop spent waiting in epoll_wait.",
+           (double)seen.totals.slept_ns / 1e9);
     lap_histogram(out);
 
     buf_puts(out, "# HELP forno_requests_total Requests answered, by route and status.\n# TYPE forno_requests_total counter\n");

@@ -10,16 +10,16 @@
 
 /* Whoever does it counts it. Gauges first, then what only grows. */
 struct trace_counters {
-    uint64_t conns, reqs;                              /* open now; live now, with or without a client */
+    uint64_t conns, reqs; /* open now; live now, with or without a client */
     uint64_t accepted, accept_pauses, refused_conns;
     uint64_t bytes_in, bytes_out;
-    uint64_t answers, viewer_answers;                  /* the second: to whoever watches the loop, for that purpose */
-    uint64_t reqs_seen, reqs_shown;                    /* requests begun, and those of them that are recorded */
-    uint64_t timeouts;                                 /* connections that missed a deadline */
-    uint64_t slow_readers;                             /* subscribers let go for falling behind */
-    uint64_t discarded;                                /* answers to clients who had left */
-    uint64_t stalls;                                   /* laps longer than --stall-ms */
-    uint64_t log_dropped;                              /* lines nobody read fast enough */
+    uint64_t answers, viewer_answers; /* the second: to whoever watches the loop, for that purpose */
+    uint64_t reqs_seen, reqs_shown;   /* requests begun, and those of them that are recorded */
+    uint64_t timeouts;                /* connections that missed a deadline */
+    uint64_t slow_readers;            /* subscribers let go for falling behind */
+    uint64_t discarded;               /* answers to clients who had left */
+    uint64_t stalls;                  /* laps longer than --stall-ms */
+    uint64_t log_dropped;             /* lines nobody read fast enough */
 };
 
 extern struct trace_counters counters;
@@ -55,7 +55,7 @@ enum trace_kind {
 };
 
 struct trace_record {
-    int64_t at_ns;    /* since the start */
+    int64_t at_ns; /* since the start */
     int64_t value;
     uint32_t req, conn;
     uint8_t kind;
@@ -109,22 +109,22 @@ void trace_flush(void);
 
 /* What a request waited for, and for how long altogether. */
 struct wait_time {
-    const char *what;                                  /* "db", "queue", "oven", "timer", "upstream" */
+    const char *what; /* "db", "queue", "oven", "timer", "upstream" */
     int64_t ns;
 };
 
 /* One answer. Slices and strings are borrowed for the call. */
 struct trace_answer {
     uint32_t conn;
-    struct slice method, target;                       /* as sent: visible ASCII, the parser has seen to that */
-    const char *route;                                 /* a constant */
+    struct slice method, target; /* as sent: visible ASCII, the parser has seen to that */
+    const char *route;           /* a constant */
     int status;
     size_t bytes;
-    int64_t ns;                                        /* from its first byte to its answer */
+    int64_t ns; /* from its first byte to its answer */
     const struct wait_time *waits;
     unsigned waits_len;
-    bool discarded;                                    /* the client had left */
-    bool viewer;                                       /* it is whoever watches the loop, for that purpose */
+    bool discarded; /* the client had left */
+    bool viewer;    /* it is whoever watches the loop, for that purpose */
 };
 void trace_answer(const struct trace_answer *a);
 

@@ -31,13 +31,13 @@ struct address {
  * descriptor number (trap: same fd number after a failed connect): an event of the old one finds its watch closed. */
 struct link {
     struct watch watch;
-    struct timer deadline;               /* of the connect, or of idleness */
-    struct upstream_call *call;          /* NULL: idle */
-    struct link *prev, *next;            /* in the pool */
-    size_t address;                      /* the one that it goes to */
+    struct timer deadline;      /* of the connect, or of idleness */
+    struct upstream_call *call; /* NULL: idle */
+    struct link *prev, *next;   /* in the pool */
+    size_t address;             /* the one that it goes to */
     struct buf out;
     struct http_message msg;
-    bool reused, heard;                  /* it has served a call before; something has come back for this one */
+    bool reused, heard; /* it has served a call before; something has come back for this one */
 };
 
 static struct {
@@ -45,7 +45,7 @@ static struct {
     bool blocking;
     struct address addresses[ADDRESSES_MAX];
     size_t addresses_len;
-    struct link *idle;                   /* the pool, warmest first */
+    struct link *idle; /* the pool, warmest first */
     struct upstream_call *line, **line_end;
     struct upstream_stats stats;
     char input[16384];
@@ -56,12 +56,12 @@ static void link_connect(struct upstream_call *u, size_t address);
 /* ---- names: looked up on a thread of their own, never on the loop (trap: blocking getaddrinfo) ------------------------------- */
 
 static struct {
-    struct op op;                        /* completed when the look-up is done */
+    struct op op; /* completed when the look-up is done */
     pthread_mutex_t lock;
-    bool closed;                         /* nobody wants the result any more */
-    bool running;                        /* the loop's */
-    bool numeric;                        /* the host is an address: nothing to look up */
-    int64_t next_ns;                     /* when it is worth doing again */
+    bool closed;     /* nobody wants the result any more */
+    bool running;    /* the loop's */
+    bool numeric;    /* the host is an address: nothing to look up */
+    int64_t next_ns; /* when it is worth doing again */
     struct addrinfo *found;
 } names = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
@@ -380,7 +380,8 @@ static void connecting_ready(struct watch *w, uint32_t events)
     link_send(l, l->call);
 }
 
-static const struct watch_kind connecting_kind = {.name = "courier, connecting", .ready = connecting_ready, .release = link_release};
+static const struct watch_kind connecting_kind = {
+    .name = "courier, connecting", .ready = connecting_ready, .release = link_release};
 
 static int socket_towards(const struct address *a)
 {
@@ -513,7 +514,8 @@ static bool wait_in_place(int fd, short events, int64_t until_ns)
     return left_ms > 0 && poll(&p, 1, (int)left_ms) != 0; /* EINTR: the caller tries again and waits again */
 }
 
-static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struct buf *out, struct http_message *m, int64_t until_ns)
+static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struct buf *out, struct http_message *m,
+                                          int64_t until_ns)
 {
     while (buf_len(out)) {
         ssize_t n = send(fd, out->mem + out->start, buf_len(out), MSG_NOSIGNAL);
@@ -600,7 +602,8 @@ static bool url_read(const char *url)
     port_len = *colon == ':' ? (size_t)(path - colon - 1) : 0;
     if (!host_len || host_len >= sizeof up.host || port_len > 5) return false;
     if (port_len && (strspn(colon + 1, "0123456789") < port_len || atoi(colon + 1) > 65535)) return false;
-    if ((*colon != ':' && colon != path) || strcspn(path, "?# \t\r\n") != strlen(path) || strlen(path) >= sizeof up.prefix) return false;
+    if ((*colon != ':' && colon != path) || strcspn(path, "?# \t\r\n") != strlen(path) || strlen(path) >= sizeof up.prefix)
+        return false;
     snprintf(up.host, sizeof up.host, "%.*s", (int)host_len, at + (*at == '['));
     snprintf(up.port, sizeof up.port, "%.*s", port_len ? (int)port_len : 2, port_len ? colon + 1 : "80");
     snprintf(up.authority, sizeof up.authority, "%.*s", (int)authority_len, at);

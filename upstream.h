@@ -9,13 +9,13 @@
 #include "loop.h"
 
 enum upstream_rc {
-    UPSTREAM_OK,         /* a whole response has come, whatever its status */
-    UPSTREAM_REFUSED,    /* no address takes our connection, or none is known */
-    UPSTREAM_TIMED_OUT,  /* not done within UPSTREAM_TOTAL_MS, waiting in line included */
-    UPSTREAM_RESET,      /* the connection broke in the middle of it */
-    UPSTREAM_MALFORMED,  /* what came is not HTTP */
-    UPSTREAM_TOO_BIG,    /* more than UPSTREAM_BODY_MAX, or an endless head */
-    UPSTREAM_LIMIT,      /* UPSTREAM_ACTIVE calls are out and UPSTREAM_WAITING wait already; or no descriptor, no memory */
+    UPSTREAM_OK,        /* a whole response has come, whatever its status */
+    UPSTREAM_REFUSED,   /* no address takes our connection, or none is known */
+    UPSTREAM_TIMED_OUT, /* not done within UPSTREAM_TOTAL_MS, waiting in line included */
+    UPSTREAM_RESET,     /* the connection broke in the middle of it */
+    UPSTREAM_MALFORMED, /* what came is not HTTP */
+    UPSTREAM_TOO_BIG,   /* more than UPSTREAM_BODY_MAX, or an endless head */
+    UPSTREAM_LIMIT,     /* UPSTREAM_ACTIVE calls are out and UPSTREAM_WAITING wait already; or no descriptor, no memory */
 };
 
 #define UPSTREAM_TOTAL_MS 5000   /* a customer who waits for a quote will not wait longer */
@@ -26,17 +26,17 @@ enum upstream_rc {
 #define UPSTREAM_BODY_MAX 1024   /* bytes: a quote is about 60 */
 
 struct upstream_call {
-    char target[128];            /* in: path and query, as it goes on the wire */
-    enum upstream_rc rc;         /* out, like all that follows */
+    char target[128];    /* in: path and query, as it goes on the wire */
+    enum upstream_rc rc; /* out, like all that follows */
     int status;
     char body[UPSTREAM_BODY_MAX + 1]; /* ends with a NUL that does not count */
     size_t body_len;
-    int64_t began_ns, ended_ns;  /* on clock_ns(), without the time in line */
+    int64_t began_ns, ended_ns; /* on clock_ns(), without the time in line */
 
     /* upstream.c's own, while the call is out */
     struct op *op;
     struct timer deadline;
-    struct link *link;           /* NULL: waiting in line */
+    struct link *link; /* NULL: waiting in line */
     struct upstream_call *next;
 };
 
@@ -53,7 +53,7 @@ void upstream_get(struct upstream_call *u, struct op *op);
 void upstream_get_in_place(struct upstream_call *u);
 
 struct upstream_stats {
-    unsigned active, waiting, idle;                  /* now */
+    unsigned active, waiting, idle; /* now */
     uint64_t calls, failed, connects, reused, retried;
 };
 void upstream_stats(struct upstream_stats *stats);

@@ -9,7 +9,7 @@
 #include <cjson/cJSON.h>
 
 extern const struct options *app_options;
-extern bool app_is_own_courier;         /* external calls come back to this very loop: it must not block on them */
+extern bool app_is_own_courier; /* external calls come back to this very loop: it must not block on them */
 
 /* ---- routes.c ------------------------------------------------------------------------------------------------------------------ */
 
@@ -44,6 +44,7 @@ bool idempotency_key(struct req *r, bool required, struct db_key *key);
 
 /* ---- problems.c: errors, RFC 9457 ------------------------------------------------------------------------------------------------ */
 
+/* clang-format off */
 enum problem {
     PROBLEM_MALFORMED_REQUEST, PROBLEM_BAD_JSON, PROBLEM_BAD_PARAMETER, PROBLEM_KEY_REQUIRED, PROBLEM_BAD_KEY,
     PROBLEM_UNAUTHORIZED, PROBLEM_INVALID_TOKEN, PROBLEM_FORBIDDEN, PROBLEM_NOT_FOUND, PROBLEM_NO_RECEIVER,
@@ -55,6 +56,7 @@ enum problem {
     PROBLEM_COURIER_UNREACHABLE, PROBLEM_COURIER_NONSENSE, PROBLEM_COURIER_BUSY, PROBLEM_COURIER_SLOW,
     PROBLEMS
 };
+/* clang-format on */
 
 /* Answer with a problem. `detail` says what is wrong this time; NULL: nothing to add to the general explanation. */
 void respond_problem(struct req *r, enum problem p, const char *detail, ...) __attribute__((format(printf, 3, 4)));
@@ -79,10 +81,10 @@ void json_start(void);
 struct json_member {
     const char *name;
     bool required;
-    int64_t *number;                    /* a whole number goes here … */
-    char *text;                         /* … or a string here: */
+    int64_t *number; /* a whole number goes here … */
+    char *text;      /* … or a string here: */
     size_t text_size;
-    int64_t min, max;                   /* of the number, or of the string's length in characters */
+    int64_t min, max; /* of the number, or of the string's length in characters */
 };
 
 /* Read the body as one JSON object with these members and no others. False: it has been refused. */
@@ -107,7 +109,7 @@ void json_next(struct req *r, cJSON *json, const char *path, const char *query, 
 /* ---- waits.c: waiting for the time, for a knock, for several things at once ------------------------------------------------------ */
 
 struct waiter {
-    struct op *op;                      /* NULL: not waiting */
+    struct op *op; /* NULL: not waiting */
     struct timer timer;
     int64_t key;
     struct waiter *prev, *next;
@@ -130,7 +132,7 @@ struct all {
 struct part {
     struct op op;
     struct all *all;
-    void (*done)(struct part *part);    /* called for each, as it completes; may add further parts. NULL: nothing */
+    void (*done)(struct part *part); /* called for each, as it completes; may add further parts. NULL: nothing */
 };
 
 void all_begin(struct all *all, const char *what, struct op *whole);
@@ -164,13 +166,13 @@ void get_lab_socket(struct req *r);
 void get_lab_block(struct req *r);
 void get_lab_lost_update(struct req *r);
 
-size_t orders_baking(void);             /* in the oven now, as far as this process has placed them */
+size_t orders_baking(void); /* in the oven now, as far as this process has placed them */
 
 void get_loop(struct req *r);
 void get_loop_events(struct req *r);
 
 void pages_start(void);
-void respond_page(struct req *r);       /* the live page itself */
+void respond_page(struct req *r); /* the live page itself */
 void get_page_js(struct req *r);
 void get_page_css(struct req *r);
 void get_openapi(struct req *r);

@@ -64,8 +64,8 @@ static bool is_digit(char c)
 /* What a look at the bytes of a JSON text finds. */
 struct look {
     const char *p, *end;
-    const char *wrong;      /* no JSON: what is wrong */
-    bool inexact;           /* JSON, but with a number that is not whole or beyond 2^53 */
+    const char *wrong; /* no JSON: what is wrong */
+    bool inexact;      /* JSON, but with a number that is not whole or beyond 2^53 */
 };
 
 static void look_at_string(struct look *l)
@@ -227,7 +227,7 @@ static bool members_known(struct req *r, const struct json_member *members, size
 {
     const cJSON *item;
 
-    cJSON_ArrayForEach(item, object) {
+    cJSON_ArrayForEach (item, object) {
         bool known = false;
 
         for (size_t i = 0; i < n && !known; i++) known = strcmp(item->string, members[i].name) == 0;

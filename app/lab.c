@@ -103,7 +103,7 @@ struct call {
 struct fan_out {
     const char *mode;
     int64_t n, ms, limit;
-    int64_t begun;                      /* calls started so far */
+    int64_t begun; /* calls started so far */
     int64_t began_ns;
     struct all all;
     struct lap_watch laps;
@@ -182,7 +182,8 @@ static bool fan_out_mode(struct req *r, struct fan_out *f)
         return false;
     }
     if (blocks && f->n * f->ms > BLOCK_MAX_MS) {
-        respond_problem(r, PROBLEM_BAD_PARAMETER, "Everybody else would have to wait: \"n\" times \"ms\" must be at most %d.", BLOCK_MAX_MS);
+        respond_problem(r, PROBLEM_BAD_PARAMETER, "Everybody else would have to wait: \"n\" times \"ms\" must be at most %d.",
+                        BLOCK_MAX_MS);
         return false;
     }
     return true;
@@ -251,7 +252,8 @@ static void waterfall_text(struct buf *out, const struct fan_out *f, const struc
     for (int64_t i = 0; i < f->n; i++) {
         const struct upstream_call *u = &f->calls[i].upstream;
         int64_t total = w->total_ns ? w->total_ns : 1;
-        int start = (int)((u->began_ns - f->began_ns) * (BAR_WIDTH - 1) / total), end = (int)((u->ended_ns - f->began_ns) * BAR_WIDTH / total);
+        int start = (int)((u->began_ns - f->began_ns) * (BAR_WIDTH - 1) / total),
+            end = (int)((u->ended_ns - f->began_ns) * BAR_WIDTH / total);
 
         buf_printf(out, "%4" PRId64 " |", i + 1);
         for (int at = 0; at < BAR_WIDTH; at++) buf_puts(out, at >= start && (at < end || at == start) ? "=" : " ");
@@ -313,7 +315,7 @@ struct lost_update {
     struct all all;
     int64_t toy_cents;
     struct toy_withdrawal toys[WITHDRAWALS];
-    struct db_account accounts[2];      /* whose money it is, and where it goes */
+    struct db_account accounts[2]; /* whose money it is, and where it goes */
     struct ledger_withdrawal transfers[WITHDRAWALS];
 };
 
@@ -341,7 +343,8 @@ void get_lab_lost_update(struct req *r)
     all_begin(&l->all, "timer", await(r, toys_withdrawn));
     for (int i = 0; i < WITHDRAWALS; i++) {
         l->toys[i].read_cents = l->toy_cents;
-        wait_for(&l->toys[i].waiter, "timer", 0, clock_ns() + (i % 5 + 1) * NS_PER_MS, all_add(&l->all, &l->toys[i].part, toy_waited));
+        wait_for(&l->toys[i].waiter, "timer", 0, clock_ns() + (i % 5 + 1) * NS_PER_MS,
+                 all_add(&l->all, &l->toys[i].part, toy_waited));
     }
 }
 
@@ -415,12 +418,14 @@ static void payer_fetched(struct req *r)
     cJSON_AddNumberToObject(toy, "expected_cents", (double)expected);
     cJSON_AddNumberToObject(toy, "balance_cents", (double)l->toy_cents);
     cJSON_AddNumberToObject(toy, "missing_cents", (double)(l->toy_cents - expected));
-    cJSON_AddStringToObject(toy, "why", "Each read the balance, waited, and wrote what it had read, less its own: the others' withdrawals "
-                                        "were lost. One thread does not help: every wait lets somebody else in.");
+    cJSON_AddStringToObject(toy, "why",
+                            "Each read the balance, waited, and wrote what it had read, less its own: the others' withdrawals "
+                            "were lost. One thread does not help: every wait lets somebody else in.");
     real = cJSON_AddObjectToObject(json, "ledger");
     cJSON_AddNumberToObject(real, "expected_cents", (double)(START_CENTS - made * STEP_CENTS));
     cJSON_AddNumberToObject(real, "balance_cents", (double)ledger);
     cJSON_AddNumberToObject(real, "missing_cents", (double)(ledger - (START_CENTS - made * STEP_CENTS)));
-    cJSON_AddStringToObject(real, "why", "Reading and writing are one transaction, with no wait inside that anybody could slip into.");
+    cJSON_AddStringToObject(real, "why",
+                            "Reading and writing are one transaction, with no wait inside that anybody could slip into.");
     respond_json(r, 200, json);
 }

@@ -20,15 +20,17 @@ void get_loop(struct req *r)
     buf_printf(&out, "%s   watch -n1 curl -s %s/loop\n\n", FORNO_VERSION, "localhost:8000");
     buf_printf(&out, "laps        %10" PRIu64 "   %5.1f %% of the time asleep in epoll_wait\n", t.laps,
                lived_ns > 0 ? (double)t.slept_ns / lived_ns * 100 : 0);
-    buf_printf(&out, "ready       %10" PRIu64 "   %5.2f descriptors a lap\n", t.ready, t.laps ? (double)t.ready / (double)t.laps : 0);
-    buf_printf(&out, "answers     %10" PRIu64 "   and %" PRIu64 " to viewers like you\n", counters.answers, counters.viewer_answers);
+    buf_printf(&out, "ready       %10" PRIu64 "   %5.2f descriptors a lap\n", t.ready,
+               t.laps ? (double)t.ready / (double)t.laps : 0);
+    buf_printf(&out, "answers     %10" PRIu64 "   and %" PRIu64 " to viewers like you\n", counters.answers,
+               counters.viewer_answers);
     buf_printf(&out, "connections %10" PRIu64 "   accepted %" PRIu64 ", %zu descriptors in the interest list\n", counters.conns,
                counters.accepted, loop_watches());
     buf_printf(&out, "requests    %10" PRIu64 "   alive now\n", counters.reqs);
     buf_printf(&out, "timers      %10zu   pending; %" PRIu64 " have fired\n", loop_timers(), t.timers_fired);
     buf_printf(&out, "oven        %10zu   orders baking\n", orders_baking());
-    buf_printf(&out, "database    %10zu   jobs in the queue, the worker is %s; %" PRIu64 " completions over the eventfd\n", db_queue_depth(),
-               db_worker_busy() ? "at work" : "idle", t.completions);
+    buf_printf(&out, "database    %10zu   jobs in the queue, the worker is %s; %" PRIu64 " completions over the eventfd\n",
+               db_queue_depth(), db_worker_busy() ? "at work" : "idle", t.completions);
     buf_printf(&out, "courier     %10u   calls out, %u waiting, %u idle connections\n", up.active, up.waiting, up.idle);
     buf_printf(&out, "stalls      %10" PRIu64 "\n\nwork in one lap\n", counters.stalls);
     trace_lap_bars(&out);
@@ -48,9 +50,9 @@ void get_loop(struct req *r)
 struct viewer {
     struct waiter waiter;
     struct lap_watch laps;
-    uint64_t next;                      /* the record to go on with */
+    uint64_t next; /* the record to go on with */
     int64_t due_ns;
-    struct trace_totals totals;         /* as they were at the last tick */
+    struct trace_totals totals; /* as they were at the last tick */
     struct trace_counters counters;
 };
 
@@ -112,16 +114,22 @@ void get_loop_events(struct req *r)
 /* [at_us, kind, req, conn, name, value]; durations in µs, but for the oven's, which are in ms. */
 static cJSON *record_json(const struct trace_record *t)
 {
+    /* clang-format off */
     static const char *const kinds[] = {
-        [TRACE_WOKE] = "woke", [TRACE_READY] = "ready", [TRACE_SLEEP] = "sleep", [TRACE_ACCEPT] = "accept", [TRACE_CLOSED] = "closed",
-        [TRACE_BYTES] = "bytes", [TRACE_HEAD] = "head", [TRACE_STEP] = "step", [TRACE_WAIT] = "wait", [TRACE_QUEUED] = "queued",
-        [TRACE_WOKEN] = "woken", [TRACE_ANSWER] = "answer", [TRACE_FLUSHED] = "flushed", [TRACE_DISCARDED] = "discarded",
-        [TRACE_BAKE] = "bake", [TRACE_BAKED] = "baked", [TRACE_TAKEN_BACK] = "taken back"};
+        [TRACE_WOKE] = "woke", [TRACE_READY] = "ready", [TRACE_SLEEP] = "sleep", [TRACE_ACCEPT] = "accept",
+        [TRACE_CLOSED] = "closed", [TRACE_BYTES] = "bytes", [TRACE_HEAD] = "head", [TRACE_STEP] = "step", [TRACE_WAIT] = "wait",
+        [TRACE_QUEUED] = "queued", [TRACE_WOKEN] = "woken", [TRACE_ANSWER] = "answer", [TRACE_FLUSHED] = "flushed",
+        [TRACE_DISCARDED] = "discarded", [TRACE_BAKE] = "bake", [TRACE_BAKED] = "baked", [TRACE_TAKEN_BACK] = "taken back"};
+    /* clang-format on */
     cJSON *json = cJSON_CreateArray();
     int64_t value = t->value;
 
     switch (t->kind) {
-    case TRACE_WOKE: case TRACE_SLEEP: case TRACE_STEP: case TRACE_QUEUED: case TRACE_WOKEN: value /= 1000; break;
+    case TRACE_WOKE:
+    case TRACE_SLEEP:
+    case TRACE_STEP:
+    case TRACE_QUEUED:
+    case TRACE_WOKEN: value /= 1000; break;
     case TRACE_BAKE: value /= NS_PER_MS; break;
     }
     json_append(json, cJSON_CreateNumber((double)(t->at_ns / 1000)));

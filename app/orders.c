@@ -12,6 +12,7 @@
 #define PIZZAS_MAX 1000
 
 /* A real oven has a size; ours does not: the lesson is the waiting. */
+/* clang-format off */
 static const struct pizza {
     const char *flavor;
     int64_t price_cents, bake_ms;
@@ -23,6 +24,7 @@ static const struct pizza {
     {"frango-com-catupiry", 4400, 4000},
     {"napolitana", 3900, 3500},
 };
+/* clang-format on */
 
 #define FLAVORS (sizeof menu / sizeof *menu)
 
@@ -53,7 +55,7 @@ static int64_t ns_of_wall(int64_t ms)
 struct bake {
     struct timer timer;
     int64_t order_id, account_id;
-    struct bake *next;              /* of the same bucket */
+    struct bake *next; /* of the same bucket */
 };
 
 static struct bake *oven[1024];
@@ -154,15 +156,14 @@ void get_menu(struct req *r)
 struct order_state {
     struct db_order order;
     struct waiter waiter;
-    int64_t wait_s;                 /* Prefer: wait=N; -1: none */
-    int64_t until_ns;               /* when that is over */
-    bool placing;                   /* POST: 201 or 202; GET: 200 */
+    int64_t wait_s;   /* Prefer: wait=N; -1: none */
+    int64_t until_ns; /* when that is over */
+    bool placing;     /* POST: 201 or 202; GET: 200 */
 };
 
 static const char *status_name(enum order_status s)
 {
-    static const char *const names[] = {
-        [ORDER_BAKING] = "baking", [ORDER_READY] = "ready", [ORDER_CANCELLED] = "cancelled"};
+    static const char *const names[] = {[ORDER_BAKING] = "baking", [ORDER_READY] = "ready", [ORDER_CANCELLED] = "cancelled"};
 
     return names[s];
 }
@@ -265,7 +266,12 @@ static const struct pizza *pizza_named(const char *flavor)
 static bool order_from_json(struct req *r, struct db_order *o)
 {
     const struct json_member members[] = {
-        {.name = "flavor", .required = true, .text = o->order.flavor, .text_size = sizeof o->order.flavor, .min = 1, .max = DB_FLAVOR_MAX},
+        {.name = "flavor",
+         .required = true,
+         .text = o->order.flavor,
+         .text_size = sizeof o->order.flavor,
+         .min = 1,
+         .max = DB_FLAVOR_MAX},
         {.name = "pizzas", .required = true, .number = &o->order.pizzas, .min = 1, .max = PIZZAS_MAX},
     };
     if (!json_read(r, members, 2)) return false;
@@ -395,8 +401,8 @@ struct subscriber {
     struct db_events events;
     struct order_event rows[EVENTS_AT_ONCE];
     struct waiter waiter;
-    int64_t heartbeat_ns;           /* when the next one is due */
-    bool stale;                     /* what was missed cannot be told */
+    int64_t heartbeat_ns; /* when the next one is due */
+    bool stale;           /* what was missed cannot be told */
 };
 
 static void events_fetched(struct req *r);
@@ -472,7 +478,8 @@ static void events_fetched(struct req *r)
         events_begin(r);
     }
     if (s->stale || (s->events.job.rc == DB_OK && s->events.lost)) {
-        static const char stale[] = "event: stale\ndata: {\"detail\":\"What you missed cannot be told any more: GET /orders.\"}\n\n";
+        static const char stale[] =
+            "event: stale\ndata: {\"detail\":\"What you missed cannot be told any more: GET /orders.\"}\n\n";
         stream_put(r, stale, sizeof stale - 1);
         s->stale = false;
     }
@@ -489,7 +496,8 @@ static void events_fetched(struct req *r)
         return;
     }
     int64_t due_ns = s->events.next_ms && s->events.job.rc == DB_OK ? ns_of_wall(s->events.next_ms) : INT64_MAX;
-    wait_for(&s->waiter, "oven", -s->events.account_id, due_ns < s->heartbeat_ns ? due_ns : s->heartbeat_ns, await(r, events_awaited));
+    wait_for(&s->waiter, "oven", -s->events.account_id, due_ns < s->heartbeat_ns ? due_ns : s->heartbeat_ns,
+             await(r, events_awaited));
 }
 
 static void events_awaited(struct req *r)

@@ -2,11 +2,11 @@
 #include "app.h"
 
 /* The assembler puts the file between two symbols (gas .incbin; the path is relative to the top of the tree). */
-#define EMBED(name, file)                                                                                              \
-    __asm__(".pushsection .rodata\n"                                                                                   \
-            ".global page_" #name "\npage_" #name ":\n.incbin \"" file "\"\n"                                          \
-            ".global page_" #name "_end\npage_" #name "_end:\n.byte 0\n"                                               \
-            ".popsection\n");                                                                                          \
+#define EMBED(name, file)                                                     \
+    __asm__(".pushsection .rodata\n"                                          \
+            ".global page_" #name "\npage_" #name ":\n.incbin \"" file "\"\n" \
+            ".global page_" #name "_end\npage_" #name "_end:\n.byte 0\n"      \
+            ".popsection\n");                                                 \
     extern const char page_##name[], page_##name##_end[]
 
 EMBED(html, "page/index.html");
@@ -26,7 +26,8 @@ static struct page {
 
 void pages_start(void)
 {
-    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++) etag_make(pages[i].etag, pages[i].from, (size_t)(pages[i].end - pages[i].from));
+    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
+        etag_make(pages[i].etag, pages[i].from, (size_t)(pages[i].end - pages[i].from));
 }
 
 static void respond_with(struct req *r, const struct page *page)

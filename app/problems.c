@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* clang-format off */
 static const struct {
     int status;
     const char *name, *title, *text;
@@ -68,6 +69,7 @@ static const struct {
     [PROBLEM_HTTP_VERSION] = {505, "http-version", "This version of HTTP is not spoken here", "HTTP/1.1 and HTTP/1.0 are."},
     [PROBLEM_DISK_FULL] = {507, "disk-full", "The disk is full", "Nothing was done. The operator should make room."},
 };
+/* clang-format on */
 
 static void answer(struct req *r, enum problem p, const char *detail)
 {
@@ -80,7 +82,8 @@ static void answer(struct req *r, enum problem p, const char *detail)
     cJSON_AddNumberToObject(json, "status", problems[p].status);
     cJSON_AddStringToObject(json, "detail", detail ? detail : problems[p].text);
     if (problems[p].status == 401)
-        respond_field(r, "WWW-Authenticate", "Bearer realm=\"forno\"%s", p == PROBLEM_INVALID_TOKEN ? ", error=\"invalid_token\"" : "");
+        respond_field(r, "WWW-Authenticate", "Bearer realm=\"forno\"%s",
+                      p == PROBLEM_INVALID_TOKEN ? ", error=\"invalid_token\"" : "");
     if (problems[p].status == 503) respond_field(r, "Retry-After", "1");
     respond_json(r, problems[p].status, json);
 }

@@ -15,9 +15,9 @@ enum { OPEN = 0, MEMBER = 1, JSON = 2, LAB = 4, VIEWER = 8 };
 
 static const struct route {
     enum http_method method;
-    const char *pattern;          /* {id}: a number; {name}: anything that is not empty */
+    const char *pattern; /* {id}: a number; {name}: anything that is not empty */
     step_fn *handler;
-    const char *name;             /* the handler's, as the log and the page call it */
+    const char *name; /* the handler's, as the log and the page call it */
     int wants;
 } routes[] = {
     {HTTP_GET, "/healthz", STEP(get_healthz), OPEN},
@@ -198,7 +198,8 @@ static void refuse_expectation(struct req *r)
 
 static void refuse_method(struct req *r)
 {
-    respond_problem(r, PROBLEM_UNKNOWN_METHOD, "%.*s is not known here.", (int)http_method_text(&r->msg).len, http_method_text(&r->msg).at);
+    respond_problem(r, PROBLEM_UNKNOWN_METHOD, "%.*s is not known here.", (int)http_method_text(&r->msg).len,
+                    http_method_text(&r->msg).at);
 }
 
 static void refuse_path(struct req *r)

@@ -79,8 +79,8 @@ static void write_head(struct buf *account, const struct http_message *m)
     while (http_next_field(m, "connection", &i, &list)) {
         while (slice_next_element(&list, &element)) must(element.len > 0);
     }
-    buf_printf(account, "%d 1.%d %d keep_alive=%d continue=%d unknown=%d asterisk=%d\n", (int)m->method, m->minor,
-               m->status, m->keep_alive, m->expect_continue, m->expect_unknown, m->asterisk);
+    buf_printf(account, "%d 1.%d %d keep_alive=%d continue=%d unknown=%d asterisk=%d\n", (int)m->method, m->minor, m->status,
+               m->keep_alive, m->expect_continue, m->expect_unknown, m->asterisk);
 }
 
 static void begin(struct http_message *m, uint8_t control)
@@ -155,8 +155,7 @@ end:
 static void compare(const struct buf *whole, const struct buf *cut)
 {
     if (buf_len(whole) == buf_len(cut) && memcmp(whole->mem, cut->mem, buf_len(whole)) == 0) return;
-    fprintf(stderr, "read whole:\n%.*s\nread in pieces:\n%.*s\n", (int)buf_len(whole), whole->mem, (int)buf_len(cut),
-            cut->mem);
+    fprintf(stderr, "read whole:\n%.*s\nread in pieces:\n%.*s\n", (int)buf_len(whole), whole->mem, (int)buf_len(cut), cut->mem);
     must(false);
 }
 

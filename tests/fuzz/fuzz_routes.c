@@ -477,7 +477,6 @@ void upstream_get_in_place(struct upstream_call *u)
 
 /* ---- server.h: the rules, and the answer --------------------------------------------------------------------------------------------------- */
 
-
 static struct {
     bool gone, draining;
     struct buf body;
@@ -579,8 +578,7 @@ void respond(struct req *r, int status, const char *type, const void *body, size
 
 void respond_no_memory(struct req *r)
 {
-    static const char problem[] =
-        "{\"type\":\"/problems/out-of-memory\",\"title\":\"-\",\"status\":503,\"detail\":\"-\"}\n";
+    static const char problem[] = "{\"type\":\"/problems/out-of-memory\",\"title\":\"-\",\"status\":503,\"detail\":\"-\"}\n";
 
     buf_free(&r->fields);
     respond_field(r, "Retry-After", "1");
@@ -628,8 +626,7 @@ static void check_json(const struct req *r, const char *text, size_t len)
         must(cJSON_IsString(type) && strncmp(type->valuestring, "/problems/", 10) == 0);
         must(cJSON_IsNumber(status) && status->valueint == r->status);
         must(cJSON_IsString(cJSON_GetObjectItem(json, "title")));
-        must(cJSON_IsString(cJSON_GetObjectItem(json, "detail")) &&
-             cJSON_GetObjectItem(json, "detail")->valuestring[0]);
+        must(cJSON_IsString(cJSON_GetObjectItem(json, "detail")) && cJSON_GetObjectItem(json, "detail")->valuestring[0]);
     }
     cJSON_Delete(json);
 }
@@ -731,8 +728,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (!newline) return -1;
     if (!started)
-        started =
-            app_start(&options, error, sizeof error) && app_listening("http://127.0.0.1:1", true, error, sizeof error);
+        started = app_start(&options, error, sizeof error) && app_listening("http://127.0.0.1:1", true, error, sizeof error);
     must(started);
     choices = data;
     choices_end = newline;

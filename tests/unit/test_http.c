@@ -5,11 +5,11 @@
  * through one harness, check(), which feeds it whole, byte by byte, cut in two at every offset, and ending at a page that
  * cannot be read: the outcome must be the same each time. Pieces are copied to memory of exactly their size, so that the
  * address sanitizer sees a reader that looks one byte ahead. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -41,7 +41,7 @@ struct input {
     const char *bytes;
     size_t len;
     const char *outcome;
-    uint32_t body_limit;   /* 0: as it is */
+    uint32_t body_limit; /* 0: as it is */
     bool no_body;
     enum http_role role;
 };
@@ -50,7 +50,7 @@ struct input {
 
 struct outcome {
     size_t len;
-    uint64_t ends;         /* where the messages ended, mixed into one number */
+    uint64_t ends; /* where the messages ended, mixed into one number */
     char text[1 << 18];
 };
 
@@ -277,8 +277,7 @@ static const struct input request_lines[] = {
     {"a request is a line, fields and an empty line", "RFC 9112 2.1", BYTES("GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
      "GET / HTTP/1.1 keep {host: a}"},
     {"methods are told by their exact name", "RFC 9110 9.1", BYTES("DELETE /o/7" REST), "DELETE /o/7 HTTP/1.1 keep {host: a}"},
-    {"methods are case-sensitive: get is one we do not know", "RFC 9110 9.1", BYTES("get /" REST),
-     "get / HTTP/1.1 keep {host: a}"},
+    {"methods are case-sensitive: get is one we do not know", "RFC 9110 9.1", BYTES("get /" REST), "get / HTTP/1.1 keep {host: a}"},
     {"an unknown method is still a message", "RFC 9110 9.1", BYTES("BREW /pot" REST), "BREW /pot HTTP/1.1 keep {host: a}"},
     {"a method of 32 bytes is read", "RFC 9112 3", BYTES("ABCDEFGHIJKLMNOPQRSTUVWXYZ-12345 /" REST),
      "ABCDEFGHIJKLMNOPQRSTUVWXYZ-12345 / HTTP/1.1 keep {host: a}"},
@@ -287,8 +286,7 @@ static const struct input request_lines[] = {
     {"HTTP/1.0 needs no Host and closes", "RFC 9112 9.3", BYTES("GET / HTTP/1.0\r\n\r\n"), "GET / HTTP/1.0 close {}"},
     {"HTTP/1.2 and up are read as 1.1", "RFC 9110 2.5", BYTES("GET / HTTP/1.9\r\nHost: a\r\n\r\n"),
      "GET / HTTP/1.1 keep {host: a}"},
-    {"HTTP/1.2 is bound to Host as 1.1 is", "RFC 9110 2.5", BYTES("GET / HTTP/1.2\r\n\r\n"),
-     "400 HTTP/1.1 requires a Host field."},
+    {"HTTP/1.2 is bound to Host as 1.1 is", "RFC 9110 2.5", BYTES("GET / HTTP/1.2\r\n\r\n"), "400 HTTP/1.1 requires a Host field."},
     {"one empty line before the request is forgiven", "RFC 9112 2.2", BYTES("\r\nGET /" REST), "GET / HTTP/1.1 keep {host: a}"},
     {"… before each of them", "RFC 9112 2.2", BYTES("\r\nGET /" REST "\r\nGET /b" REST),
      "GET / HTTP/1.1 keep {host: a}\nGET /b HTTP/1.1 keep {host: a}"},
@@ -354,7 +352,8 @@ static const struct input targets[] = {
      "GET /%2f%2F?%26 HTTP/1.1 keep path=/%2f%2F query=%26 {host: a}"},
     {"escapes may spell UTF-8 of 2, 3 and 4 bytes", "RFC 3629 3", BYTES("GET /%C3%A3/%E2%82%AC/%F0%9F%8D%95" REST),
      "GET /%C3%A3/%E2%82%AC/%F0%9F%8D%95 HTTP/1.1 keep {host: a}"},
-    {"the borders of UTF-8", "RFC 3629 4", BYTES("GET /%01%7F%C2%80%DF%BF%E0%A0%80%ED%9F%BF%EE%80%80%EF%BF%BF%F0%90%80%80%F4%8F%BF%BF" REST),
+    {"the borders of UTF-8", "RFC 3629 4",
+     BYTES("GET /%01%7F%C2%80%DF%BF%E0%A0%80%ED%9F%BF%EE%80%80%EF%BF%BF%F0%90%80%80%F4%8F%BF%BF" REST),
      "GET /%01%7F%C2%80%DF%BF%E0%A0%80%ED%9F%BF%EE%80%80%EF%BF%BF%F0%90%80%80%F4%8F%BF%BF HTTP/1.1 keep {host: a}"},
     {"an absolute target", "RFC 9112 3.2.2", BYTES("GET http://h.example:80/a?b" REST),
      "GET http://h.example:80/a?b HTTP/1.1 keep path=/a query=b {host: a}"},
@@ -364,15 +363,13 @@ static const struct input targets[] = {
      "GET http://h?q HTTP/1.1 keep path=/ query=q {host: a}"},
     {"at an IPv6 address", "RFC 3986 3.2.2", BYTES("GET http://[::1]:8080/x" REST),
      "GET http://[::1]:8080/x HTTP/1.1 keep path=/x {host: a}"},
-    {"OPTIONS * asks about the server", "RFC 9112 3.2.4", BYTES("OPTIONS *" REST),
-     "OPTIONS * HTTP/1.1 keep server-wide {host: a}"},
+    {"OPTIONS * asks about the server", "RFC 9112 3.2.4", BYTES("OPTIONS *" REST), "OPTIONS * HTTP/1.1 keep server-wide {host: a}"},
     {"so does OPTIONS of an address without a path", "RFC 9112 3.2.4", BYTES("OPTIONS http://h" REST),
      "OPTIONS http://h HTTP/1.1 keep path=/ server-wide {host: a}"},
     {"OPTIONS of a path asks about the path", "RFC 9112 3.2.4", BYTES("OPTIONS http://h/" REST),
      "OPTIONS http://h/ HTTP/1.1 keep path=/ {host: a}"},
     {"CONNECT takes an authority", "RFC 9112 3.2.3", BYTES("CONNECT h:443" REST), "CONNECT h:443 HTTP/1.1 keep {host: a}"},
-    {"CONNECT to an IPv6 address", "RFC 9112 3.2.3", BYTES("CONNECT [::1]:443" REST),
-     "CONNECT [::1]:443 HTTP/1.1 keep {host: a}"},
+    {"CONNECT to an IPv6 address", "RFC 9112 3.2.3", BYTES("CONNECT [::1]:443" REST), "CONNECT [::1]:443 HTTP/1.1 keep {host: a}"},
 
     {"a fragment", "RFC 9112 3.2", BYTES("GET /a#b" REST), MUST_ESCAPE},
     {"a fragment in the query", "RFC 9112 3.2", BYTES("GET /a?b#c" REST), MUST_ESCAPE},
@@ -457,8 +454,8 @@ static void test_each_byte_stands_in_a_target_only_if_the_grammar_has_it(void **
         bytes[6] = outcome[6] = *strchr(outcome, '{') = (char)c;
         outcome[sizeof outcome - 5] = (char)c;
         memcpy(outcome + sizeof outcome - 4, " {}", 4);
-        check(&(struct input){"a byte in the target", "RFC 3986 2", bytes, sizeof bytes - 1,
-                              strchr(plain, c) ? outcome : rejected, .role = HTTP_REQUEST});
+        check(&(struct input){"a byte in the target", "RFC 3986 2", bytes, sizeof bytes - 1, strchr(plain, c) ? outcome : rejected,
+                              .role = HTTP_REQUEST});
     }
 }
 
@@ -497,7 +494,10 @@ static const struct input fields[] = {
     {"a name with a byte above 127", "RFC 9110 5.1", BYTES(GET "X\xc3\xa9: 1\r\n\r\n"), BAD_NAME},
     {"a name with NUL", "RFC 9110 5.1", BYTES(GET "X\0: 1\r\n\r\n"), BAD_NAME},
     {"NUL in a value", "RFC 9110 5.5", BYTES(GET "X: a\0b\r\n\r\n"), CONTROL},
-    {"DEL in a value", "RFC 9110 5.5", BYTES(GET "X: a\x7f" "b\r\n\r\n"), CONTROL},
+    {"DEL in a value", "RFC 9110 5.5",
+     BYTES(GET "X: a\x7f"
+               "b\r\n\r\n"),
+     CONTROL},
     {"a vertical TAB in a value", "RFC 9110 5.5", BYTES(GET "X: a\vb\r\n\r\n"), CONTROL},
     {"a backspace far into a value", "RFC 9110 5.5", BYTES(GET "X: 0123456789abcdefghijk\b0123456789abcdef\r\n\r\n"), CONTROL},
     {"DEL among bytes above 127", "RFC 9110 5.5", BYTES(GET "X: \xff\xff\xff\x7f\xff\xff\xff\xff\xff\r\n\r\n"), CONTROL},
@@ -525,12 +525,17 @@ static void test_each_byte_at_each_place_of_a_value_is_judged_alike(void **state
     (void)state;
     for (int c = 0; c < 256; c++) { /* values are copied eight bytes at a time: no place in a word may differ */
         for (size_t at = 0; at < 10; at++) {
-            char bytes[] = "GET / HTTP/1.0\r\nX: =~~~~~~~~~~~~~~~~=\r\n\r\n", outcome[] = "GET / HTTP/1.0 close {x: =~~~~~~~~~~~~~~~~=}";
+            char bytes[] = "GET / HTTP/1.0\r\nX: =~~~~~~~~~~~~~~~~=\r\n\r\n",
+                 outcome[] = "GET / HTTP/1.0 close {x: =~~~~~~~~~~~~~~~~=}";
             bool allowed = c == '\t' || (c >= ' ' && c != 0x7f);
 
             bytes[20 + at] = outcome[26 + at] = (char)c;
             check(&(struct input){"a byte in a value", "RFC 9110 5.5", bytes, sizeof bytes - 1,
-                                  allowed ? outcome : c == '\n' ? BARE_LF : c == '\r' ? NO_LF : CONTROL, .role = HTTP_REQUEST});
+                                  allowed     ? outcome
+                                  : c == '\n' ? BARE_LF
+                                  : c == '\r' ? NO_LF
+                                              : CONTROL,
+                                  .role = HTTP_REQUEST});
         }
     }
 }
@@ -545,8 +550,7 @@ static const struct input hosts[] = {
     {"a name", "RFC 9110 7.2", HOST_IS("forno.example"), HOST_WAS("forno.example")},
     {"a port", "RFC 9110 7.2", HOST_IS("localhost:8080"), HOST_WAS("localhost:8080")},
     {"the last port", "RFC 9110 7.2", HOST_IS("a:65535"), HOST_WAS("a:65535")},
-    {"a port with leading zeros", "RFC 3986 3.2.3", HOST_IS("a:000000000000000000000080"),
-     HOST_WAS("a:000000000000000000000080")},
+    {"a port with leading zeros", "RFC 3986 3.2.3", HOST_IS("a:000000000000000000000080"), HOST_WAS("a:000000000000000000000080")},
     {"an empty port", "RFC 3986 3.2.3", HOST_IS("a:"), HOST_WAS("a:")},
     {"an IPv4 address", "RFC 3986 3.2.2", HOST_IS("127.0.0.1:1"), HOST_WAS("127.0.0.1:1")},
     {"an IPv6 address", "RFC 3986 3.2.2", HOST_IS("[2001:db8::7]"), HOST_WAS("[2001:db8::7]")},
@@ -645,8 +649,8 @@ static const struct input framing[] = {
      "413 The body is too large."},
     {"both framings", "RFC 9112 6.1", BYTES(POST "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
      BOTH_FRAMINGS},
-    {"both framings, the other way round", "RFC 9112 6.1", BYTES(POST "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n"),
-     BOTH_FRAMINGS},
+    {"both framings, the other way round", "RFC 9112 6.1",
+     BYTES(POST "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n"), BOTH_FRAMINGS},
     {"chunked twice", "RFC 9112 7", BYTES(POST "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
      "400 There are two Transfer-Encoding fields."},
     {"identity, then chunked", "RFC 9112 6.1", BYTES(POST "Transfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -691,8 +695,7 @@ static const struct input chunks[] = {
      JOINED " \"ab\""},
     {"what follows is the next message", "RFC 9112 9.3.2", BYTES(CHUNKED "1\r\na\r\n0\r\n\r\nGET /" REST),
      JOINED " \"a\"\nGET / HTTP/1.1 keep {host: a}"},
-    {"data may look like anything", "RFC 9112 7.1", BYTES(CHUNKED "7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n"),
-     JOINED " \"\r\n0\r\n\r\n\""},
+    {"data may look like anything", "RFC 9112 7.1", BYTES(CHUNKED "7\r\n\r\n0\r\n\r\n\r\n0\r\n\r\n"), JOINED " \"\r\n0\r\n\r\n\""},
     {"extensions are read and forgotten", "RFC 9112 7.1.1", BYTES(CHUNKED "1;a;b=c;d=\"e;\\\"f\\\\\t\"\r\nx\r\n0;last\r\n\r\n"),
      JOINED " \"x\""},
     {"trailers are checked and dropped", "RFC 9112 7.1.2", BYTES(CHUNKED "1\r\nx\r\n0\r\nX-Sum: 1\r\nX-Other:\r\n\r\nGET /" REST),
@@ -711,8 +714,7 @@ static const struct input chunks[] = {
     {"1g", "RFC 9112 7.1", BYTES(CHUNKED "1g\r\nx\r\n"), BAD_SIZE},
     {"a size that ends in LF", "RFC 9112 2.2", BYTES(CHUNKED "1\nx\r\n"), BAD_SIZE},
     {"a size that ends in CR", "RFC 9112 2.2", BYTES(CHUNKED "1\rx\r\n"), NO_LF},
-    {"a size of 17 digits", "RFC 9112 7.1", BYTES(CHUNKED "00000000000000001\r\nx\r\n"),
-     "400 The chunk size has too many digits."},
+    {"a size of 17 digits", "RFC 9112 7.1", BYTES(CHUNKED "00000000000000001\r\nx\r\n"), "400 The chunk size has too many digits."},
     {"a size of 2^64 + 1, which would wrap", "RFC 9112 7.1", BYTES(CHUNKED "10000000000000001\r\nx\r\n"),
      "413 The body is too large."},
     {"a size of 2^64 - 1", "RFC 9112 7.1", BYTES(CHUNKED "FFFFFFFFFFFFFFFF\r\nx\r\n"), "413 The body is too large."},
@@ -830,8 +832,8 @@ static void test_a_request_line_may_have_8192_bytes(void **state)
 
     start("HTTP/1.1 200 ");
     add_many("x", HTTP_LINE_MAX);
-    check(&(struct input){"nor in a status line", "RFC 9112 4", big, big_len,
-                          "414 The start line is longer than 8 KiB.", .role = HTTP_RESPONSE});
+    check(&(struct input){"nor in a status line", "RFC 9112 4", big, big_len, "414 The start line is longer than 8 KiB.",
+                          .role = HTTP_RESPONSE});
 }
 
 static void test_fields_may_have_16384_bytes(void **state)
@@ -916,10 +918,10 @@ static void test_a_body_may_have_65536_bytes(void **state)
     add("\r\n8001");
     check_big("the chunk that goes beyond is refused at its size", "RFC 9110 15.5.14", "413 The body is too large.");
 
-    check(&(struct input){"the caller may set another limit", "RFC 9110 15.5.14", BYTES(LENGTH("5") "hello"), "413 The body is too large.",
-                          .body_limit = 4, .role = HTTP_REQUEST});
-    check(&(struct input){"for chunks, too", "RFC 9110 15.5.14", BYTES(CHUNKED "2\r\nab\r\n3\r\ncde\r\n"), "413 The body is too large.",
-                          .body_limit = 4, .role = HTTP_REQUEST});
+    check(&(struct input){"the caller may set another limit", "RFC 9110 15.5.14", BYTES(LENGTH("5") "hello"),
+                          "413 The body is too large.", .body_limit = 4, .role = HTTP_REQUEST});
+    check(&(struct input){"for chunks, too", "RFC 9110 15.5.14", BYTES(CHUNKED "2\r\nab\r\n3\r\ncde\r\n"),
+                          "413 The body is too large.", .body_limit = 4, .role = HTTP_REQUEST});
 }
 
 static void test_chunk_extensions_may_have_4096_bytes(void **state)
@@ -950,8 +952,10 @@ static void test_a_thousand_pipelined_requests_come_out_in_order(void **state)
     for (int i = 0; i < 1000; i++) {
         snprintf(text, sizeof text, i % 3 ? "GET /%d" REST : "PUT /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n%04d", i, i);
         add(text);
-        n += (size_t)snprintf(want + n, sizeof want - n, i % 3 ? "%sGET /%d HTTP/1.1 keep {host: a}" :
-                              "%sPUT /%d HTTP/1.1 keep {host: a, content-length: 4} \"%04d\"", i ? "\n" : "", i, i);
+        n += (size_t)snprintf(want + n, sizeof want - n,
+                              i % 3 ? "%sGET /%d HTTP/1.1 keep {host: a}"
+                                    : "%sPUT /%d HTTP/1.1 keep {host: a, content-length: 4} \"%04d\"",
+                              i ? "\n" : "", i, i);
     }
     in.len = big_len;
     read_cut(&in, in.len, in.len, &whole);
@@ -1058,27 +1062,28 @@ static const struct input responses[] = {
     {"HTTP/1.0 closes", "RFC 9112 9.3", BYTES("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"),
      "200 HTTP/1.0 close {content-length: 2} \"ok\""},
     {"an interim response comes before the final one", "RFC 9110 15.2",
-     BYTES("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+     BYTES(
+         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
      "100 HTTP/1.1 keep {}\n103 HTTP/1.1 keep {link: x}\n200 HTTP/1.1 keep {content-length: 2} \"ok\""},
     {"204 has no body, whatever it says", "RFC 9112 6.3", BYTES("HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
      "204 HTTP/1.1 keep {content-length: 5}"},
-    {"304 has the length of what it does not send", "RFC 9112 6.3", BYTES("HTTP/1.1 304 Not Modified\r\nContent-Length: 99999999\r\n\r\n"),
-     "304 HTTP/1.1 keep {content-length: 99999999}"},
+    {"304 has the length of what it does not send", "RFC 9112 6.3",
+     BYTES("HTTP/1.1 304 Not Modified\r\nContent-Length: 99999999\r\n\r\n"), "304 HTTP/1.1 keep {content-length: 99999999}"},
     {"so has the answer to a HEAD", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n"),
      "200 HTTP/1.1 keep {content-length: 99999999}", .no_body = true},
     {"which may speak of chunks it does not send", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
      "200 HTTP/1.1 keep {transfer-encoding: chunked}", .no_body = true},
-    {"a body of exactly the limit", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\n\r\n12345678"),
-     "200 HTTP/1.1 close {} \"12345678\"", .body_limit = 8},
+    {"a body of exactly the limit", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\n\r\n12345678"), "200 HTTP/1.1 close {} \"12345678\"",
+     .body_limit = 8},
 
-    {"a body to the end beyond the limit", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\n\r\n123456789"),
-     "413 The body is too large.", .body_limit = 8},
+    {"a body to the end beyond the limit", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\n\r\n123456789"), "413 The body is too large.",
+     .body_limit = 8},
     {"a length beyond the limit", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n"),
      "413 The body is too large.", .body_limit = 8},
     {"both framings", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\nok"),
      BOTH_FRAMINGS},
-    {"both framings where no body can be", "RFC 9112 6.1", BYTES("HTTP/1.1 204 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n"),
-     BOTH_FRAMINGS},
+    {"both framings where no body can be", "RFC 9112 6.1",
+     BYTES("HTTP/1.1 204 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n"), BOTH_FRAMINGS},
     {"two lengths", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok"),
      "400 There are two Content-Length fields."},
     {"half a body", "RFC 9112 8", BYTES("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell"), "unfinished body"},
@@ -1111,8 +1116,8 @@ static void test_a_body_without_a_length_is_bounded_however_long_it_goes_on(void
     (void)state;
     start("HTTP/1.1 200 OK\r\n\r\n");
     add_many("x", HTTP_BODY_MAX);
-    check(&(struct input){"65536 bytes are read", "RFC 9112 6.3", big, big_len,
-                          "200 HTTP/1.1 close {} \"65536*x\"", .role = HTTP_RESPONSE});
+    check(&(struct input){"65536 bytes are read", "RFC 9112 6.3", big, big_len, "200 HTTP/1.1 close {} \"65536*x\"",
+                          .role = HTTP_RESPONSE});
     add("x");
     check(&(struct input){"65537 are not", "RFC 9112 6.3", big, big_len, "413 The body is too large.", .role = HTTP_RESPONSE});
 }
@@ -1124,12 +1129,15 @@ struct table {
     size_t n;
 };
 
-#define TABLE(t) {(t), sizeof(t) / sizeof *(t)}
+#define TABLE(t)                     \
+    {                                \
+        (t), sizeof(t) / sizeof *(t) \
+    }
 
 static struct input random_seed(enum http_role *role)
 {
-    static const struct table tables[] = {TABLE(request_lines), TABLE(targets), TABLE(fields), TABLE(hosts), TABLE(framing),
-                                          TABLE(chunks), TABLE(chunks), TABLE(connections), TABLE(responses)};
+    static const struct table tables[] = {TABLE(request_lines), TABLE(targets), TABLE(fields),      TABLE(hosts),    TABLE(framing),
+                                          TABLE(chunks),        TABLE(chunks),  TABLE(connections), TABLE(responses)};
     size_t t = random_below(sizeof tables / sizeof *tables);
 
     *role = tables[t].cases == responses ? HTTP_RESPONSE : HTTP_REQUEST;
@@ -1144,16 +1152,12 @@ static size_t mutate(char *bytes, size_t n)
     char c = random_below(8) ? telling[random_below(sizeof telling)] : (char)random_below(256);
 
     switch (random_below(4)) {
-    case 0:
-        bytes[at] = c;
-        return n;
+    case 0: bytes[at] = c; return n;
     case 1:
         memmove(bytes + at + 1, bytes + at, n - at);
         bytes[at] = c;
         return n + 1;
-    case 2:
-        memmove(bytes + at + span, bytes + at, n - at);
-        return n + span;
+    case 2: memmove(bytes + at + span, bytes + at, n - at); return n + span;
     default:
         if (span == n) return n;
         memmove(bytes + at, bytes + at + span, n - at - span);
@@ -1416,8 +1420,8 @@ static void test_lengths_are_written_in_full(void **state)
 
 static void test_every_status_we_answer_has_a_reason(void **state)
 {
-    static const int ours[] = {100, 200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409, 413, 414,
-                               415, 417, 422, 431, 500, 501, 502, 503, 504, 505, 507};
+    static const int ours[] = {100, 200, 201, 202, 204, 304, 400, 401, 403, 404, 405, 406, 408, 409,
+                               413, 414, 415, 417, 422, 431, 500, 501, 502, 503, 504, 505, 507};
 
     (void)state;
     for (size_t i = 0; i < sizeof ours / sizeof *ours; i++) assert_string_not_equal(http_reason(ours[i]), "Unknown");

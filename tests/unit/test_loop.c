@@ -4,11 +4,11 @@
  * Nothing here sleeps to let something else happen. A metronome, an eventfd that is always readable, turns the loop a
  * counted number of laps; where the loop has to sleep, what wakes it also stops it. Should a wakeup be lost, alarm(2) ends
  * the program: a test that hangs is a test that fails. */
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <cmocka.h>
 
 #include <dirent.h>
 #include <errno.h>
@@ -30,7 +30,7 @@
 
 #include "../../loop.h"
 
-#define containing(member_at, type, member) ((type *)(void *)((char *)(member_at) - offsetof(type, member)))
+#define containing(member_at, type, member) ((type *)(void *)((char *)(member_at)-offsetof(type, member)))
 
 static bool memory_is_out;
 
@@ -596,7 +596,8 @@ static void start_other_now(struct alarm_clock *a)
 
 static void test_a_timer_started_by_a_timer_waits_for_the_next_lap(void **state)
 {
-    struct alarm_clock b = {.timer.fired = alarm_fired, .act = stop}, a = {.timer.fired = alarm_fired, .act = start_other_now, .other = &b};
+    struct alarm_clock b = {.timer.fired = alarm_fired, .act = stop},
+                       a = {.timer.fired = alarm_fired, .act = start_other_now, .other = &b};
 
     (void)state;
     assert_true(timer_start(&a.timer, 0));
@@ -765,9 +766,18 @@ static void test_ten_thousand_random_timers_agree_with_the_model(void **state)
  * until the timerfd is readable, and only then lets the bytes come. */
 static struct probe *late;
 
-static void ignore_woke(int ready, int64_t slept_ns) { (void)ready, (void)slept_ns; }
-static void ignore_fired(const struct timer *t) { (void)t; }
-static void ignore_completed(const struct op *op) { (void)op; }
+static void ignore_woke(int ready, int64_t slept_ns)
+{
+    (void)ready, (void)slept_ns;
+}
+static void ignore_fired(const struct timer *t)
+{
+    (void)t;
+}
+static void ignore_completed(const struct op *op)
+{
+    (void)op;
+}
 
 static void note_timerfd(const struct watch *w, uint32_t events)
 {
@@ -1022,9 +1032,18 @@ static void count_interruptions(int ready, int64_t slept_ns)
     if (ready == 0) interruptions++;
 }
 
-static void ignore_dispatched(const struct watch *w, uint32_t events) { (void)w, (void)events; }
-static void ignore_lap_ended(int64_t worked_ns) { (void)worked_ns; }
-static void ignore_signal(int signal) { (void)signal; }
+static void ignore_dispatched(const struct watch *w, uint32_t events)
+{
+    (void)w, (void)events;
+}
+static void ignore_lap_ended(int64_t worked_ns)
+{
+    (void)worked_ns;
+}
+static void ignore_signal(int signal)
+{
+    (void)signal;
+}
 
 static void *interrupt(void *unused) /* a thread of its own */
 {
@@ -1039,8 +1058,11 @@ static void *interrupt(void *unused) /* a thread of its own */
 
 static void test_a_signal_is_only_an_empty_batch(void **state)
 {
-    static const struct loop_observer observer = {.woke = count_interruptions, .dispatched = ignore_dispatched, .fired = ignore_fired,
-                                                  .completed = ignore_completed, .lap_ended = ignore_lap_ended};
+    static const struct loop_observer observer = {.woke = count_interruptions,
+                                                  .dispatched = ignore_dispatched,
+                                                  .fired = ignore_fired,
+                                                  .completed = ignore_completed,
+                                                  .lap_ended = ignore_lap_ended};
     struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = SA_RESTART};
     struct alarm_clock never = {.timer.fired = alarm_fired};
     pthread_t thread;
@@ -1149,8 +1171,11 @@ static void note_release(struct watch *w)
 
 static void test_an_observer_sees_the_lap_in_order(void **state)
 {
-    static const struct loop_observer observer = {.woke = note_woke, .dispatched = note_dispatched, .fired = note_fired,
-                                                  .completed = note_completed, .lap_ended = note_lap_ended};
+    static const struct loop_observer observer = {.woke = note_woke,
+                                                  .dispatched = note_dispatched,
+                                                  .fired = note_fired,
+                                                  .completed = note_completed,
+                                                  .lap_ended = note_lap_ended};
     static const struct watch_kind client = {.name = "client", .ready = probe_ready, .release = note_release};
     struct op query = {.done = start_deadline, .what = "db"};
     static struct probe p;
