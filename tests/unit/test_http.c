@@ -5,7 +5,6 @@
  * through one harness, check(), which feeds it whole, byte by byte, cut in two at every offset, and ending at a page that
  * cannot be read: the outcome must be the same each time. Pieces are copied to memory of exactly their size, so that the
  * address sanitizer sees a reader that looks one byte ahead. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +16,8 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <cmocka.h> /* after the headers that it needs */
 
 #include "../../http.h"
 

@@ -4,7 +4,6 @@
  * Nothing here sleeps to let something else happen. A metronome, an eventfd that is always readable, turns the loop a
  * counted number of laps; where the loop has to sleep, what wakes it also stops it. Should a wakeup be lost, alarm(2) ends
  * the program: a test that hangs is a test that fails. */
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,6 +26,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <cmocka.h> /* after the headers that it needs */
 
 #include "../../loop.h"
 
