@@ -21,13 +21,13 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BUSY_MS 1000                  /* how long another process may hold the file before we say so */
-#define REOPEN_NS (100 * NS_PER_MS)   /* how often a database in trouble is tried again */
-#define EVENTS_TOLD 1000              /* events that a subscriber may have missed and still be told, one by one */
-#define APPLICATION_ID 0x466f726e     /* "Forn": what kind of database this is (PRAGMA application_id) */
+#define BUSY_MS 1000                /* how long another process may hold the file before we say so */
+#define REOPEN_NS (100 * NS_PER_MS) /* how often a database in trouble is tried again */
+#define EVENTS_TOLD 1000            /* events that a subscriber may have missed and still be told, one by one */
+#define APPLICATION_ID 0x466f726e   /* "Forn": what kind of database this is (PRAGMA application_id) */
 
-#define BANK 0                        /* where opening credits come from; its balance is what the bank owes: negative */
-#define TILL (-1)                     /* where the money for pizzas goes */
+#define BANK 0    /* where opening credits come from; its balance is what the bank owes: negative */
+#define TILL (-1) /* where the money for pizzas goes */
 
 /* ---- the schema --------------------------------------------------------------------------------------------------------------- */
 
@@ -36,7 +36,7 @@ static const char *const migrations[] = {
     "CREATE TABLE accounts ("
     "  id            INTEGER PRIMARY KEY,"
     "  name          TEXT NOT NULL,"
-    "  token_hash    BLOB,"                                               /* NULL: the house, nobody can sign in */
+    "  token_hash    BLOB," /* NULL: the house, nobody can sign in */
     "  balance_cents INTEGER NOT NULL CHECK (balance_cents >= 0 OR id <= 0),"
     "  opened_at_ms  INTEGER NOT NULL"
     ") STRICT;"
@@ -52,7 +52,7 @@ static const char *const migrations[] = {
     "  ready_at_ms     INTEGER NOT NULL CHECK (ready_at_ms >= placed_at_ms),"
     "  cancelled_at_ms INTEGER CHECK (cancelled_at_ms < ready_at_ms)"
     ") STRICT;"
-    "CREATE INDEX orders_by_account ON orders (account_id);"              /* and by id: every index ends with the rowid */
+    "CREATE INDEX orders_by_account ON orders (account_id);" /* and by id: every index ends with the rowid */
     "CREATE INDEX orders_by_ready ON orders (account_id, ready_at_ms) WHERE cancelled_at_ms IS NULL;"
     "CREATE INDEX orders_by_cancelled ON orders (account_id, cancelled_at_ms) WHERE cancelled_at_ms IS NOT NULL;"
 
@@ -77,7 +77,7 @@ static const char *const migrations[] = {
     "  key           TEXT NOT NULL,"
     "  fingerprint   BLOB NOT NULL,"
     "  outcome       TEXT NOT NULL,"
-    "  subject_id    INTEGER NOT NULL,"                                   /* the order, or the transfer's movement */
+    "  subject_id    INTEGER NOT NULL," /* the order, or the transfer's movement */
     "  balance_cents INTEGER NOT NULL,"
     "  PRIMARY KEY (account_id, key)"
     ") STRICT, WITHOUT ROWID;"
@@ -89,6 +89,7 @@ static const char *const migrations[] = {
 
 #define ORDER_COLUMNS "id, account_id, flavor, pizzas, price_cents, placed_at_ms, ready_at_ms, coalesce(cancelled_at_ms, 0)"
 
+/* clang-format off */
 enum statement {
     BEGIN_READ, BEGIN_WRITE, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK_TO,
     ACCOUNT_BY_TOKEN, ACCOUNT_EXISTS, ACCOUNT_OPEN, ACCOUNT_ADD,
@@ -99,6 +100,7 @@ enum statement {
     PROBE, SLOW,
     STATEMENTS
 };
+/* clang-format on */
 
 static const char *const sql[STATEMENTS] = {
     [BEGIN_READ] = "BEGIN",
@@ -128,9 +130,9 @@ static const char *const sql[STATEMENTS] = {
                     "VALUES (?, ?, ?, ?, ?, ?)",
     [ORDER_OF] = "SELECT " ORDER_COLUMNS " FROM orders WHERE id = ? AND account_id = ?",
     [ORDER_CANCEL] = "UPDATE orders SET cancelled_at_ms = ? WHERE id = ?",
-    /* A page of orders, newest first. What has to be sorted to find it are ids in an index, not rows. */
-#define PAGE(index, rule)                                                                                           \
-    "SELECT " ORDER_COLUMNS " FROM orders WHERE id IN (SELECT id FROM orders INDEXED BY " index                     \
+/* A page of orders, newest first. What has to be sorted to find it are ids in an index, not rows. */
+#define PAGE(index, rule)                                                                       \
+    "SELECT " ORDER_COLUMNS " FROM orders WHERE id IN (SELECT id FROM orders INDEXED BY " index \
     "  WHERE account_id = ?1 AND " rule " AND id < ?3 ORDER BY id DESC LIMIT ?4) ORDER BY id DESC"
     [ORDERS_OF] = PAGE("orders_by_account", "?2"),
     [ORDERS_BAKING] = PAGE("orders_by_ready", "ready_at_ms > ?2 AND cancelled_at_ms IS NULL"),
@@ -138,18 +140,18 @@ static const char *const sql[STATEMENTS] = {
     /* Walks over what is baking or cancelled on its way: the price of no index for a rare question. */
     [ORDERS_READY] = PAGE("orders_by_account", "ready_at_ms <= ?2 AND cancelled_at_ms IS NULL"),
 
-    /* What happened to the orders of ?1 after (?2, ?4, ?5) and before ?3. An index by placed_at_ms would make every order dearer by
+/* What happened to the orders of ?1 after (?2, ?4, ?5) and before ?3. An index by placed_at_ms would make every order dearer by
      * half, so what was placed is found by walking back from the newest order: to the first that is too old, or over ?7 of them. */
 #define NEWEST "FROM orders INDEXED BY orders_by_account WHERE account_id = ?1 AND placed_at_ms < ?3"
 #define TOO_OLD "SELECT id FROM (SELECT id, placed_at_ms " NEWEST " ORDER BY id DESC LIMIT ?7) WHERE placed_at_ms < ?2 LIMIT 1"
-#define PLACED                                                                                                      \
-    "SELECT placed_at_ms AS happened_ms, 0 AS event, * FROM ("                                                      \
+#define PLACED                                                 \
+    "SELECT placed_at_ms AS happened_ms, 0 AS event, * FROM (" \
     "  SELECT * " NEWEST " AND id > coalesce((" TOO_OLD "), 0) ORDER BY id DESC LIMIT ?7)"
-#define READY                                                                                                       \
-    "SELECT ready_at_ms, 1, * FROM orders INDEXED BY orders_by_ready"                                               \
+#define READY                                                         \
+    "SELECT ready_at_ms, 1, * FROM orders INDEXED BY orders_by_ready" \
     "  WHERE account_id = ?1 AND ready_at_ms >= ?2 AND ready_at_ms < ?3 AND cancelled_at_ms IS NULL"
-#define CANCELLED                                                                                                   \
-    "SELECT cancelled_at_ms, 2, * FROM orders INDEXED BY orders_by_cancelled"                                       \
+#define CANCELLED                                                             \
+    "SELECT cancelled_at_ms, 2, * FROM orders INDEXED BY orders_by_cancelled" \
     "  WHERE account_id = ?1 AND cancelled_at_ms >= ?2 AND cancelled_at_ms < ?3"
 #define EVENTS "WITH events AS (" PLACED " UNION ALL " READY " UNION ALL " CANCELLED ") "
     [EVENTS_MISSED] = EVENTS "SELECT count(*) FROM (SELECT id FROM events WHERE (happened_ms, id, event) > (?2, ?4, ?5) LIMIT ?6)",
@@ -183,11 +185,11 @@ static struct {
     /* the worker's alone */
     sqlite3 *handle;
     sqlite3_stmt *prepared[STATEMENTS];
-    int64_t now_ms;               /* the instant of the transaction in progress */
+    int64_t now_ms; /* the instant of the transaction in progress */
     int64_t tried_open_ns;
-    enum db_rc open_rc;           /* why the last try failed */
-    enum db_rc write_rc;          /* how the last group of writes ended */
-    bool hopeless;                /* the handle has seen corruption: open afresh */
+    enum db_rc open_rc;  /* why the last try failed */
+    enum db_rc write_rc; /* how the last group of writes ended */
+    bool hopeless;       /* the handle has seen corruption: open afresh */
     struct db_slow *slow;
 
     /* for those who look on */
@@ -231,17 +233,13 @@ static enum db_rc trouble(void)
     switch (sqlite3_errcode(db.handle) & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-    case SQLITE_PROTOCOL: /* lost a race for the locks too often */
-        return DB_LOCKED;
-    case SQLITE_FULL:
-        return DB_DISK_FULL;
+    case SQLITE_PROTOCOL: /* lost a race for the locks too often */ return DB_LOCKED;
+    case SQLITE_FULL: return DB_DISK_FULL;
     case SQLITE_IOERR:
         if (error == ENOSPC || error == EDQUOT || error == EFBIG) return DB_DISK_FULL;
         break;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        db.hopeless = true;
-        break;
+    case SQLITE_NOTADB: db.hopeless = true; break;
     }
     return DB_BROKEN;
 }
@@ -315,8 +313,8 @@ static enum db_rc find_account(const struct db_token *token, struct db_account *
 struct movement {
     const char *kind;
     int64_t from, to, amount_cents;
-    int64_t order_id;             /* 0: none */
-    const char *note;             /* "": none */
+    int64_t order_id; /* 0: none */
+    const char *note; /* "": none */
 };
 
 /* Double entry: what leaves one account arrives in another, in the same transaction. *id: the movement's. */
@@ -374,8 +372,8 @@ static enum db_rc find_key(const struct db_key *key, int64_t account_id, struct 
 static enum db_rc keep_outcome(const struct db_key *key, int64_t account_id, const struct outcome *o)
 {
     if (!key->given || is_trouble(o->rc)) return o->rc;
-    enum db_rc rc = run(bind(KEY_KEEP, "ithtii", account_id, key->text, key->fingerprint, outcomes[o->rc], o->subject_id,
-                             o->balance_cents));
+    enum db_rc rc =
+        run(bind(KEY_KEEP, "ithtii", account_id, key->text, key->fingerprint, outcomes[o->rc], o->subject_id, o->balance_cents));
     return rc == DB_OK ? o->rc : rc;
 }
 
@@ -667,8 +665,8 @@ static void order_events(struct db_job *job)
     job->rc = rc;
 }
 
-/* Of all writes, the one that writes nothing: that its transaction can begin and end shows that nobody holds the file, for the
- * price of two locks. Only when the last group has failed does it write, to find out whether that is over. */
+/* Of all writes, the one that writes nothing: that it can read shows that the file is sound, that its transaction can begin and end
+ * that nobody holds it, for the price of two locks. Only when the last group has failed does it write, to see whether that is over. */
 static void ping(struct db_job *job)
 {
     enum db_rc rc = run(bind(ACCOUNT_EXISTS, "i", INT64_C(1))); /* whether they are there does not matter */
@@ -946,8 +944,8 @@ static void *worker(void *unused)
         db.first = NULL;
         db.last = &db.first;
         db.waiting = 0;
+        atomic_store(&db.busy, batch != NULL); /* first: who sees an empty queue shall see the worker at work */
         atomic_store(&db.depth, 0);
-        atomic_store(&db.busy, batch != NULL);
         pthread_mutex_unlock(&db.lock);
         if (!batch) return NULL; /* closing, and all is done */
         run_batch(batch);
@@ -984,6 +982,7 @@ static void submit(struct db_job *job, void (*run_job)(struct db_job *), bool wr
     pthread_cond_signal(&db.not_empty);
 }
 
+/* clang-format off */
 void db_open_account(struct db_account *a, struct op *op) { submit(&a->job, open_account, true, op); }
 void db_get_account(struct db_account *a, struct op *op) { submit(&a->job, get_account, false, op); }
 void db_authenticate(struct db_account *a, struct op *op) { submit(&a->job, authenticate, false, op); }
@@ -996,6 +995,7 @@ void db_list_orders(struct db_orders *l, struct op *op) { submit(&l->job, list_o
 void db_order_events(struct db_events *e, struct op *op) { submit(&e->job, order_events, false, op); }
 void db_ping(struct db_ping *p, struct op *op) { submit(&p->job, ping, true, op); }
 void db_slow_query(struct db_slow *s, struct op *op) { submit(&s->job, slow_query, false, op); }
+/* clang-format on */
 
 int db_open(const struct db_options *options, char *error, size_t error_size)
 {

@@ -21,29 +21,29 @@ struct op;
 enum db_rc {
     DB_OK,
     /* the answer is no, and nothing has changed */
-    DB_NO_ACCOUNT,          /* the token is nobody's */
-    DB_NOT_YOURS,           /* an account that is not the token's, whether it exists or not */
-    DB_NOT_FOUND,           /* no such order of yours; no such receiver */
+    DB_NO_ACCOUNT, /* the token is nobody's */
+    DB_NOT_YOURS,  /* an account that is not the token's, whether it exists or not */
+    DB_NOT_FOUND,  /* no such order of yours; no such receiver */
     DB_INSUFFICIENT_FUNDS,
-    DB_TOO_MUCH,            /* a balance would leave the range of exact JSON numbers */
+    DB_TOO_MUCH, /* a balance would leave the range of exact JSON numbers */
     DB_TO_ONESELF,
-    DB_KEY_REUSED,          /* this idempotency key came with another request before */
+    DB_KEY_REUSED, /* this idempotency key came with another request before */
     DB_ALREADY_READY,
     DB_ALREADY_CANCELLED,
     /* no answer could be had, and nothing has changed */
-    DB_QUEUE_FULL,          /* too many jobs are waiting */
-    DB_LOCKED,              /* another process holds the file */
+    DB_QUEUE_FULL, /* too many jobs are waiting */
+    DB_LOCKED,     /* another process holds the file */
     DB_DISK_FULL,
-    DB_MISSING,             /* the file was moved or deleted under us */
-    DB_BROKEN,              /* corrupt, unreadable, I/O error */
+    DB_MISSING, /* the file was moved or deleted under us */
+    DB_BROKEN,  /* corrupt, unreadable, I/O error */
 };
 
-#define DB_NAME_MAX 320     /* bytes: 80 characters of UTF-8 */
-#define DB_NOTE_MAX 560     /* bytes: 140 characters */
-#define DB_KEY_MAX 128      /* bytes of an idempotency key */
+#define DB_NAME_MAX 320 /* bytes: 80 characters of UTF-8 */
+#define DB_NOTE_MAX 560 /* bytes: 140 characters */
+#define DB_KEY_MAX 128  /* bytes of an idempotency key */
 #define DB_FLAVOR_MAX 24
 #define DB_AMOUNT_MAX INT64_C(9007199254740991) /* 2^53 - 1: beyond it JSON numbers are guesses */
-#define DB_QUEUE_MAX 1024   /* jobs waiting; beyond it, DB_QUEUE_FULL: an unbounded queue is latency that nobody sees */
+#define DB_QUEUE_MAX 1024 /* jobs waiting; beyond it, DB_QUEUE_FULL: an unbounded queue is latency that nobody sees */
 
 /* The first member of every operation. Only `rc` is for the caller, and only once the op is done. */
 struct db_job {
@@ -69,9 +69,9 @@ struct db_key {
 
 struct db_options {
     const char *path;
-    bool blocking;          /* every operation runs at once on the calling thread, and the op completes in a later lap:
+    bool blocking;      /* every operation runs at once on the calling thread, and the op completes in a later lap:
                                the loop waits for the disk, as a synchronous server does. For comparison */
-    unsigned group_max;     /* writes committed together at most; 0: as many as are waiting. 1: for comparison */
+    unsigned group_max; /* writes committed together at most; 0: as many as are waiting. 1: for comparison */
 };
 
 /* Open or create the database, bring its schema up to date, start the worker. Blocks. The loop must be open.
@@ -91,7 +91,7 @@ int db_audit(const char *path, FILE *out);
 size_t db_queue_depth(void);
 bool db_worker_busy(void);
 
-/* For /metrics. Counted since db_open(). Any thread. */
+/* For /metrics. Counted since the process started; commits: the successful ones. Any thread. */
 struct db_stats {
     uint64_t reads, writes, batches, commits, refused; /* refused: DB_QUEUE_FULL */
     uint64_t group_max;                                /* the largest number of writes committed together */
@@ -105,10 +105,10 @@ int64_t wall_ms(void);
 
 struct db_account {
     struct db_job job;
-    struct db_token token;              /* in */
-    int64_t id;                         /* out; in for db_get_account */
-    char name[DB_NAME_MAX + 1];         /* in for db_open_account, else out */
-    int64_t balance_cents;              /* out; in for db_open_account: the opening credit, 0 or more */
+    struct db_token token;      /* in */
+    int64_t id;                 /* out; in for db_get_account */
+    char name[DB_NAME_MAX + 1]; /* in for db_open_account, else out */
+    int64_t balance_cents;      /* out; in for db_open_account: the opening credit, 0 or more */
 };
 
 void db_open_account(struct db_account *a, struct op *op); /* write. DB_OK: id, balance_cents */
@@ -120,35 +120,35 @@ enum db_kind { DB_OPENING, DB_ORDER, DB_REFUND, DB_TRANSFER };
 struct db_entry {
     int64_t id;
     enum db_kind kind;
-    int64_t amount_cents;               /* from the account's point of view: negative when money left it */
+    int64_t amount_cents; /* from the account's point of view: negative when money left it */
     int64_t at_ms;
-    int64_t order_id;                   /* 0: none */
-    int64_t transfer_id;                /* 0: none */
-    int64_t peer_id;                    /* the other account of a transfer; 0: the house */
-    char note[DB_NOTE_MAX + 1];         /* "": none */
+    int64_t order_id;           /* 0: none */
+    int64_t transfer_id;        /* 0: none */
+    int64_t peer_id;            /* the other account of a transfer; 0: the house */
+    char note[DB_NOTE_MAX + 1]; /* "": none */
 };
 
 struct db_entries {
     struct db_job job;
-    struct db_token token;              /* in */
-    int64_t account_id;                 /* in */
-    int64_t before;                     /* in: entries with a smaller id; 0: from the newest */
-    size_t limit;                       /* in: how many `rows` has room for */
-    struct db_entry *rows;              /* in: the room; out: newest first */
-    size_t count;                       /* out */
-    bool more;                          /* out: there are older ones */
+    struct db_token token; /* in */
+    int64_t account_id;    /* in */
+    int64_t before;        /* in: entries with a smaller id; 0: from the newest */
+    size_t limit;          /* in: how many `rows` has room for */
+    struct db_entry *rows; /* in: the room; out: newest first */
+    size_t count;          /* out */
+    bool more;             /* out: there are older ones */
 };
 
 void db_list_entries(struct db_entries *e, struct op *op); /* read. DB_OK, DB_NO_ACCOUNT, DB_NOT_YOURS */
 
 struct db_transfer {
     struct db_job job;
-    struct db_token token;              /* in */
-    struct db_key key;                  /* in: required */
-    int64_t to, amount_cents;           /* in: amount 1 to DB_AMOUNT_MAX */
-    char note[DB_NOTE_MAX + 1];         /* in */
-    int64_t id, balance_cents;          /* out: the sender's balance right after it */
-    bool replayed;                      /* out: this is the first answer again */
+    struct db_token token;      /* in */
+    struct db_key key;          /* in: required */
+    int64_t to, amount_cents;   /* in: amount 1 to DB_AMOUNT_MAX */
+    char note[DB_NOTE_MAX + 1]; /* in */
+    int64_t id, balance_cents;  /* out: the sender's balance right after it */
+    bool replayed;              /* out: this is the first answer again */
 };
 
 /* write. DB_OK, DB_NO_ACCOUNT, DB_NOT_FOUND (receiver), DB_TO_ONESELF, DB_INSUFFICIENT_FUNDS, DB_TOO_MUCH, DB_KEY_REUSED */
@@ -161,7 +161,7 @@ struct order {
     char flavor[DB_FLAVOR_MAX + 1];
     int64_t pizzas, price_cents;
     int64_t placed_at_ms, ready_at_ms;
-    int64_t cancelled_at_ms;            /* 0: not cancelled */
+    int64_t cancelled_at_ms; /* 0: not cancelled */
 };
 
 /* A status is derived, never stored: a crash loses nothing, a restart has nothing to rebuild. */
@@ -170,31 +170,31 @@ enum order_status order_status(const struct order *o, int64_t now_ms);
 
 struct db_order {
     struct db_job job;
-    struct db_token token;              /* in */
-    struct order order;                 /* db_place_order: in: flavor, pizzas, price_cents; out: the rest.
+    struct db_token token; /* in */
+    struct order order;    /* db_place_order: in: flavor, pizzas, price_cents; out: the rest.
                                            others: in: id; out: the rest */
-    int64_t bake_ms;                    /* db_place_order: in: until ready, for all pizzas */
-    struct db_key key;                  /* db_place_order: in */
-    bool replayed;                      /* db_place_order: out */
-    int64_t now_ms;                     /* out: the instant at which all this was true */
+    int64_t bake_ms;       /* db_place_order: in: until ready, for all pizzas */
+    struct db_key key;     /* db_place_order: in */
+    bool replayed;         /* db_place_order: out */
+    int64_t now_ms;        /* out: the instant at which all this was true */
 };
 
-void db_place_order(struct db_order *o, struct op *op);  /* write. DB_OK, DB_NO_ACCOUNT, DB_INSUFFICIENT_FUNDS, DB_KEY_REUSED */
-void db_get_order(struct db_order *o, struct op *op);    /* read. DB_OK, DB_NO_ACCOUNT, DB_NOT_FOUND */
+void db_place_order(struct db_order *o, struct op *op); /* write. DB_OK, DB_NO_ACCOUNT, DB_INSUFFICIENT_FUNDS, DB_KEY_REUSED */
+void db_get_order(struct db_order *o, struct op *op);   /* read. DB_OK, DB_NO_ACCOUNT, DB_NOT_FOUND */
 /* write. DB_OK, DB_NO_ACCOUNT, DB_NOT_FOUND, DB_ALREADY_READY, DB_ALREADY_CANCELLED; the order is filled in for the last two */
 void db_cancel_order(struct db_order *o, struct op *op);
 
 struct db_orders {
     struct db_job job;
-    struct db_token token;              /* in */
-    bool filtered;                      /* in: only those with this status */
+    struct db_token token; /* in */
+    bool filtered;         /* in: only those with this status */
     enum order_status status;
-    int64_t before;                     /* in: orders with a smaller id; 0: from the newest */
-    size_t limit;                       /* in: how many `rows` has room for */
-    struct order *rows;                 /* in: the room; out: newest first */
-    size_t count;                       /* out */
-    bool more;                          /* out */
-    int64_t now_ms;                     /* out */
+    int64_t before;     /* in: orders with a smaller id; 0: from the newest */
+    size_t limit;       /* in: how many `rows` has room for */
+    struct order *rows; /* in: the room; out: newest first */
+    size_t count;       /* out */
+    bool more;          /* out */
+    int64_t now_ms;     /* out */
 };
 
 void db_list_orders(struct db_orders *l, struct op *op); /* read. DB_OK, DB_NO_ACCOUNT */
@@ -210,22 +210,22 @@ struct event_cursor {
 };
 
 struct order_event {
-    struct event_cursor cursor;         /* where to go on after this event */
+    struct event_cursor cursor; /* where to go on after this event */
     struct order order;
 };
 
 struct db_events {
     struct db_job job;
-    struct db_token token;              /* in, when account_id is 0 */
-    int64_t account_id;                 /* in: 0: find it by the token. out */
-    bool from_now;                      /* in: forget `cursor`, tell nothing, just set `cursor` to the present and account_id */
-    struct event_cursor cursor;         /* in: tell what comes after this. out: where to go on */
-    size_t limit;                       /* in: how many `rows` has room for */
-    struct order_event *rows;           /* in: the room; out: oldest first */
-    size_t count;                       /* out */
-    bool more;                          /* out: more is waiting already */
-    bool lost;                          /* out: more has been missed than will be told; `cursor` is the present */
-    int64_t next_ms;                    /* out: when it is worth looking again by itself (the next order becomes ready, or
+    struct db_token token;      /* in, when account_id is 0 */
+    int64_t account_id;         /* in: 0: find it by the token. out */
+    bool from_now;              /* in: forget `cursor`, tell nothing, just set `cursor` to the present and account_id */
+    struct event_cursor cursor; /* in: tell what comes after this. out: where to go on */
+    size_t limit;               /* in: how many `rows` has room for */
+    struct order_event *rows;   /* in: the room; out: oldest first */
+    size_t count;               /* out */
+    bool more;                  /* out: more is waiting already */
+    bool lost;                  /* out: more has been missed than will be told; `cursor` is the present */
+    int64_t next_ms;            /* out: when it is worth looking again by itself (the next order becomes ready, or
                                            the current millisecond ends while it holds events); 0: never */
 };
 
@@ -237,17 +237,18 @@ struct db_ping {
     struct db_job job;
 };
 
-/* Through the queue, to the worker and the file, and back. read. DB_OK, or why the database is of no use at present */
+/* Through the queue, to the worker and the file, and back: a write transaction that reads a little, and writes nothing unless the
+ * last write has failed. DB_OK, or why the database is of no use at present */
 void db_ping(struct db_ping *p, struct op *op);
 
 /* A query that keeps the worker busy, for the lab: everybody else's query waits behind it, the loop does not. */
 struct db_slow {
     struct db_job job;
-    int64_t ms;                         /* in */
-    atomic_bool forsaken;               /* in: set by the loop thread when nobody waits: it ends early */
-    int64_t rows;                       /* out: what the query counted meanwhile */
+    int64_t ms;           /* in */
+    atomic_bool forsaken; /* in: set by the loop thread when nobody waits: it ends early */
+    int64_t rows;         /* out: what the query counted meanwhile */
 };
 
-void db_slow_query(struct db_slow *s, struct op *op);    /* read */
+void db_slow_query(struct db_slow *s, struct op *op); /* read */
 
 #endif

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,28 @@ def test_the_viewers_own_traffic_is_not_counted(page):
     page.wait(lambda: page.text("[data-number=answers]") == "0", "no answers while only the page itself is served")
     assert page.run("return document.querySelectorAll('[data-number][title]').length") == page.run(
         "return document.querySelectorAll('[data-number]').length"), "every number says where it comes from"
+
+
+def test_every_control_shows_a_curl_line_that_does_the_same(page):
+    for control in ("one", "ten", "hundred", "slow", "together", "sequence", "block"):
+        page.run("document.querySelector(`[data-control=${arguments[0]}] button`).focus()", control)
+        assert "curl" in page.text("#curl") and page.url in page.text("#curl"), page.text("#curl")
+    for control, pizzas in (("one", 1), ("ten", 10)):
+        page.run("document.querySelector(`[data-control=${arguments[0]}] button`).focus()", control)
+        shell = subprocess.run(["bash", "-c", page.text("#curl")], capture_output=True, text=True, timeout=SETTLED)
+        assert "HTTP/1.1 202" in shell.stdout and f'"pizzas":{pizzas}' in shell.stdout, shell
+    page.wait(lambda: len(page.in_the_oven()) >= 1, "what curl ordered, in the oven of the page")
+
+
+def test_a_closed_lab_is_said_to_be_closed(browser, start_server):
+    closed = start_server("--no-lab")
+    browser.get(closed.url)
+    page = Page(browser, closed.url + "/")
+    page.wait(lambda: page.data("body", "connected") == "lost" and not page.is_hidden("#alarm"), "that the lab is closed")
+    assert page.data("#stage", "loop") == "unknown", "what is not known is not drawn as sleep"
+    page.press("block")
+    page.wait(lambda: "--lab" in page.text("#result"), "that the lab is closed")
+    browser.get("about:blank")
 
 
 def test_the_page_survives_a_restart_of_the_server(browser, start_server, tmp_path):

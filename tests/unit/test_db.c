@@ -549,8 +549,7 @@ static void test_a_refusal_leaves_nothing_but_its_outcome(void **state)
         assert_int_equal(transfer(sending(1, id_of[2], 1, key("c", 1))).job.rc, DB_TOO_MUCH);
         assert_int_equal(transfer(sending(1, id_of[1], 1, key("d", 1))).job.rc, DB_TO_ONESELF);
         assert_int_equal(transfer(sending(1, 999, 1, key("e", 1))).job.rc, DB_NOT_FOUND);
-        assert_int_equal(transfer(sending(1, 0, 1, key("f", 1))).job.rc,
-                         DB_NOT_FOUND); /* the house takes no presents */
+        assert_int_equal(transfer(sending(1, 0, 1, key("f", 1))).job.rc, DB_NOT_FOUND); /* the house takes no presents */
     }
     assert_int_equal(balance(1), 5000);
     assert_int_equal(balance(2), DB_AMOUNT_MAX);
@@ -1080,8 +1079,7 @@ static void test_a_storm_leaves_what_the_model_says(void **state)
         listen(&listeners[who]);
         assert_false(listeners[who].lost);
         size_t past = model_events(who, events, &next);
-        for (size_t i = 0; i < listeners[who].count; i++)
-            assert_int_equal(by_cursor(&told[i].cursor, &events[heard[who]++]), 0);
+        for (size_t i = 0; i < listeners[who].count; i++) assert_int_equal(by_cursor(&told[i].cursor, &events[heard[who]++]), 0);
         assert_int_equal(listeners[who].more, heard[who] < past);
         assert_int_equal(listeners[who].next_ms, next ? next + 1 : 0);
     }
@@ -1117,9 +1115,7 @@ static void test_one_commit_serves_a_group_and_a_failure_in_it_is_its_own(void *
     open_account(1, 5000);
     open_account(2, 0);
     /* trouble in the middle of a movement, after money has left its account */
-    other_does(
-        path,
-        "CREATE TRIGGER trouble AFTER INSERT ON entries WHEN new.note = 'trouble' BEGIN SELECT RAISE(FAIL, 'x'); END");
+    other_does(path, "CREATE TRIGGER trouble AFTER INSERT ON entries WHEN new.note = 'trouble' BEGIN SELECT RAISE(FAIL, 'x'); END");
     until_it_works();
     uint64_t before = commits();
     int synced = syncs;
@@ -1178,11 +1174,10 @@ static void test_when_everything_is_rolled_back_everybody_is_told(void **state)
                        "SELECT RAISE(ROLLBACK, 'x'); END",
                        0, DB_BROKEN);
     /* the disk is full before the commit, since so much does not fit into the cache */
-    everybody_fails_by(
-        "large",
-        "CREATE TABLE ballast (b); CREATE TRIGGER large BEFORE INSERT ON orders WHEN new.flavor = 'large' BEGIN "
-        "INSERT INTO ballast VALUES (zeroblob(8000000)); END",
-        EDQUOT, DB_DISK_FULL);
+    everybody_fails_by("large",
+                       "CREATE TABLE ballast (b); CREATE TRIGGER large BEFORE INSERT ON orders WHEN new.flavor = 'large' BEGIN "
+                       "INSERT INTO ballast VALUES (zeroblob(8000000)); END",
+                       EDQUOT, DB_DISK_FULL);
     /* a commit that fails and leaves its transaction open */
     everybody_fails_by("orphan",
                        "CREATE TABLE orphans (parent REFERENCES accounts (id) DEFERRABLE INITIALLY DEFERRED);"
@@ -1401,8 +1396,7 @@ static void test_a_backup_put_in_place_is_served_as_it_is(void **state)
         const char *copy = backup();
         int64_t then = balance(1);
 
-        for (int i = 0; i < 10; i++)
-            assert_int_equal(place(pizza(1, 100)).job.rc, DB_OK); /* in the log, not in the file */
+        for (int i = 0; i < 10; i++) assert_int_equal(place(pizza(1, 100)).job.rc, DB_OK); /* in the log, not in the file */
         if (deleted) {
             assert_int_equal(unlink(path), 0);
             expect_nothing_works_but(DB_MISSING);
@@ -1484,6 +1478,7 @@ static void test_a_corrupt_file_is_broken_until_it_is_restored(void **state)
         for (int i = 0; i < 3; i++) {
             assert_int_equal(get_account(1).job.rc, DB_BROKEN);
             assert_int_equal(place(pizza(1, 100)).job.rc, DB_BROKEN);
+            assert_int_equal(ping(), DB_BROKEN);
         }
         assert_int_equal(audit(), 1);
         if (in_place) assert_int_equal(pwrite(fd, good, (size_t)n, 0), n);
@@ -1624,8 +1619,7 @@ static void test_no_statement_scans_a_table(void **state)
 
                 if (strncmp(step + 5, tables[t], n) == 0 && !step[5 + n + strspn(step + 5 + n, " ")])
                     fail_msg("%s: %s", step, statements[i]);
-                if (strncmp(step + 5, tables[t], n) == 0 && strstr(step, "USING"))
-                    fail_msg("%s: %s", step, statements[i]);
+                if (strncmp(step + 5, tables[t], n) == 0 && strstr(step, "USING")) fail_msg("%s: %s", step, statements[i]);
             }
         }
         sqlite3_finalize(s);
@@ -1727,12 +1721,10 @@ static void test_the_audit_finds_every_planted_fault(void **state)
         {"UPDATE orders SET price_cents = 101 WHERE id = 1", "WRONG  every order is paid"},
         {"UPDATE orders SET cancelled_at_ms = placed_at_ms WHERE id = 1", "WRONG  every cancelled order is refunded"},
         {"UPDATE orders SET cancelled_at_ms = NULL WHERE id = 2", "WRONG  every cancelled order is refunded"},
-        {"PRAGMA ignore_check_constraints = 1; UPDATE accounts SET balance_cents = -1 WHERE id = 1",
-         "WRONG  no customer owes"},
+        {"PRAGMA ignore_check_constraints = 1; UPDATE accounts SET balance_cents = -1 WHERE id = 1", "WRONG  no customer owes"},
         {"UPDATE orders SET account_id = 77 WHERE id = 1", "WRONG  every reference"},
         {"UPDATE keys SET account_id = 77", "WRONG  every reference"},
-        {"PRAGMA writable_schema = 1; DELETE FROM sqlite_schema WHERE name = 'orders_by_ready'",
-         "WRONG  the file is sound"},
+        {"PRAGMA writable_schema = 1; DELETE FROM sqlite_schema WHERE name = 'orders_by_ready'", "WRONG  the file is sound"},
     };
     struct db_order o = pizza(1, 100);
 
