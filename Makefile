@@ -18,6 +18,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -MMD -MP
 # The same by their names in Debian and Ubuntu.
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
 DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl
+DEBS_PAGE  = chromium chromium-driver python3-selenium
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
@@ -43,6 +44,7 @@ help:
 	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections'
 	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser and the routes that long each'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering'
+	@echo 'make screenshots  DIR=build/screenshots: pictures of the page'
 	@echo 'make demo     asynchronous and blocking, side by side; half a minute'
 	@echo 'make format   apply clang-format'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
@@ -65,8 +67,12 @@ endef
 
 need-build:
 	$(call need,$(DEBS_BUILD))
+# Ubuntu has no Chromium among its packages, only a snap: there the tests of the page are skipped, and say so.
 need-test:
 	$(call need,$(DEBS_TEST))
+	@! apt-cache policy chromium-driver 2>/dev/null | grep -q 'Candidate: [0-9]' || $(MAKE) --no-print-directory need-page
+need-page:
+	$(call need,$(DEBS_PAGE))
 need-check:
 	$(call need,$(DEBS_CHECK))
 need-fuzz:
@@ -190,6 +196,12 @@ layering:
 format: need-check
 	clang-format -i $(FORMATTED)
 
+# Pictures of the page's main states, into DIR.
+screenshots: DIR = build/screenshots
+screenshots: need-test server
+	@mkdir -p $(DIR)
+	FORNO_SERVER=$(CURDIR)/server $(PYTHON) tests/screenshots.py $(DIR)
+
 demo: server
 	@$(PYTHON) bench/demo.py ./server
 
@@ -202,5 +214,5 @@ install: server
 clean:
 	rm -rf build server
 
-.PHONY: all help demo run test tsan torture fuzz check compiles layering format install clean need-build need-test need-check \
+.PHONY: all help screenshots demo run test tsan torture fuzz check compiles layering format install clean need-build need-test need-page need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz

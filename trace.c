@@ -198,12 +198,12 @@ uint64_t trace_newest(void)
 
 size_t trace_read(uint64_t *next, struct trace_record *out, size_t max, uint64_t *lost)
 {
-    uint64_t oldest = recorder.written > RECORDS ? recorder.written - RECORDS : 0;
+    uint64_t room = max < RECORDS ? max : RECORDS, oldest = recorder.written > room ? recorder.written - room : 0;
     size_t n = 0;
 
     *lost = *next < oldest ? oldest - *next : 0;
     *next += *lost;
-    for (; *next < recorder.written && n < max; ++*next) out[n++] = recorder.ring[*next % RECORDS];
+    for (; *next < recorder.written; ++*next) out[n++] = recorder.ring[*next % RECORDS];
     return n;
 }
 

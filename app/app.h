@@ -123,6 +123,9 @@ void waits_start(bool blocking);
 void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op);
 void knock(int64_t key);
 
+/* The same, and never in place: for those who only look on. */
+void wait_on_loop(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op);
+
 /* The fan-out: hand out any number of ops; when the last of them is done, `whole` is. */
 struct all {
     struct op *whole;

@@ -45,7 +45,7 @@ void get_loop(struct req *r)
 /* ---- GET /loop/events: what was recorded, ten times a second, while somebody watches ---------------------------------------------- */
 
 #define TICK_NS (100 * NS_PER_MS)
-#define RECORDS_MAX 600 /* in a tick; the sample is smaller than that */
+#define RECORDS_MAX 2000 /* in a tick: more than the sample holds at its busiest */
 
 struct viewer {
     struct waiter waiter;
@@ -76,7 +76,7 @@ static void wait_for_tick(struct req *r)
 {
     struct viewer *v = req_state(r);
 
-    wait_for(&v->waiter, "timer", 0, v->due_ns, await(r, tick));
+    wait_on_loop(&v->waiter, "timer", 0, v->due_ns, await(r, tick));
 }
 
 void get_loop_events(struct req *r)
@@ -181,9 +181,7 @@ static cJSON *tick_json(struct viewer *v)
     put_number(json, "upstream_active", up.active);
     put_number(json, "upstream_waiting", up.waiting);
     size_t n = trace_read(&v->next, records, RECORDS_MAX, &lost);
-    /* A tick holds the newest: what did not fit is skipped, and said to be. */
-    put_number(json, "skipped", lost + (trace_newest() - v->next));
-    v->next = trace_newest();
+    put_number(json, "skipped", lost);
     list = cJSON_AddArrayToObject(json, "records");
     for (size_t i = 0; i < n; i++) json_append(list, record_json(&records[i]));
 

@@ -55,7 +55,7 @@ static void waiter_cut_short(struct op *op)
     waiter_wake(op->owner);
 }
 
-void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op)
+static void waiter_enter(struct waiter *w, const char *what, int64_t key, struct op *op)
 {
     struct waiter **first = door(key);
 
@@ -65,14 +65,26 @@ void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, s
     op->what = what;
     op->owner = w;
     op->cut_short = waiter_cut_short;
-    if (in_place) { /* what a synchronous server does: nobody else is served meanwhile */
-        struct timespec due = {.tv_sec = due_ns / NS_PER_S, .tv_nsec = due_ns % NS_PER_S};
+}
 
-        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
-            ;
+void wait_on_loop(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op)
+{
+    waiter_enter(w, what, key, op);
+    if (!timer_start(&w->timer, due_ns)) waiter_wake(w); /* no memory to wait with: look again at once */
+}
+
+void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op)
+{
+    struct timespec due = {.tv_sec = due_ns / NS_PER_S, .tv_nsec = due_ns % NS_PER_S};
+
+    if (!in_place) {
+        wait_on_loop(w, what, key, due_ns, op);
+        return;
     }
-    /* No memory to wait with: look again at once. */
-    if (in_place || !timer_start(&w->timer, due_ns)) waiter_wake(w);
+    waiter_enter(w, what, key, op);
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
+        ; /* what a synchronous server does: nobody else is served meanwhile */
+    waiter_wake(w);
 }
 
 void knock(int64_t key)

@@ -46,7 +46,7 @@ const PAGE_PT = {
 const WORDS = {
   en: {
     connecting: "connecting…", live: "live", lost: "no connection: trying again", bye: "the server is leaving; waiting for its return", closed: "the lab is closed here, and /loop with it",
-    asleep: "asleep in epoll_wait", asleepFor: (t) => `slept ${t}`, worked: (t) => `ran ${t}`, running: "running", stalledIn: (t) => `stood still ${t}`,
+    asleep: "asleep", unknown: "no word from it", worked: (t) => `ran ${t}`, running: "running", stalledIn: (t) => `stood still ${t}`,
     silent: (t) => `No word from the loop for ${t}. Is it blocked?`,
     stall: (t, fn) => `The loop stood still for ${t}${fn ? `, in ${fn}` : ""}. Nobody was served.`,
     pausedAt: (t) => `paused at ${t}`, replaying: "slow replay", idle: "idle", busy: "busy",
@@ -56,7 +56,7 @@ const WORDS = {
     discarded: (r) => `Request ${r}: the client had left, the answer was discarded`, restarted: "A fresh server: its clock begins again",
     more: (n) => `+ ${n} more`, replay: "Slow replay", resume: "Live", pause: "Pause", stop: "Stop", none: "No request yet. Order a pizza above.",
     kinds: { run: "running", net: "network", queue: "queue", db: "database", oven: "oven, timer", upstream: "external call", stall: "stalled", asleep: "asleep" },
-    loop: "the loop", you: "you",
+    loop: "the loop",
     pick: "Click a request in the timeline, or a token on the stage, and read here what happened to it: each wait, and each step by the name of its function, to be found in the source.",
     request: (n) => `request ${n}`, sum: (all, run, wait) => `${all} in all: ${run} running, ${wait} waiting`, alive: "still on its way", sawNoStart: "It began before you came; what came before is not known.",
     s: {
@@ -73,7 +73,7 @@ const WORDS = {
     hundred: (n, t) => `${n} orders placed and paid within ${t}. Your browser opens six connections at most, and this page keeps one: they came five at a time. curl would not wait.`,
     waterfall: (n, total, sum) => `${n} calls of ${sum} altogether took ${total}.`,
     ctl: {
-      one: ["Order 1 pizza", "3 s in the oven"], ten: ["Order 10 pizzas", "30 s in the oven"], hundred: ["100 orders", "at once"], slow: ["A slow query", "1.5 s in the worker"],
+      one: ["Order 1 pizza", (t) => `${t} in the oven`], ten: ["Order 10 pizzas", (t) => `${t} in the oven`], hundred: ["100 orders", "at once"], slow: ["A slow query", "1.5 s in the worker"],
       together: ["20 calls together", "300 ms each"], sequence: ["20 calls in turn", "300 ms each"], block: ["Block the loop", "1 s, and everybody waits"],
     },
     step: (n, of) => `Step ${n} of ${of}`, next: "Next", finish: "Done",
@@ -87,7 +87,7 @@ const WORDS = {
   },
   pt: {
     connecting: "conectando…", live: "ao vivo", lost: "sem conexão: tentando de novo", bye: "o servidor está saindo; esperando a volta", closed: "o laboratório está fechado aqui, e o /loop com ele",
-    asleep: "dormindo em epoll_wait", asleepFor: (t) => `dormiu ${t}`, worked: (t) => `rodou ${t}`, running: "rodando", stalledIn: (t) => `ficou parado ${t}`,
+    asleep: "dormindo", unknown: "sem notícias", worked: (t) => `rodou ${t}`, running: "rodando", stalledIn: (t) => `ficou parado ${t}`,
     silent: (t) => `O loop não dá notícia há ${t}. Será que travou?`,
     stall: (t, fn) => `O loop ficou parado por ${t}${fn ? `, em ${fn}` : ""}. Ninguém foi atendido.`,
     pausedAt: (t) => `pausado em ${t}`, replaying: "replay lento", idle: "livre", busy: "ocupado",
@@ -97,7 +97,7 @@ const WORDS = {
     discarded: (r) => `Requisição ${r}: o cliente já tinha ido embora, a resposta foi descartada`, restarted: "Servidor novo: o relógio dele recomeça do zero",
     more: (n) => `+ ${n}`, replay: "Replay lento", resume: "Ao vivo", pause: "Pausar", stop: "Parar", none: "Nenhuma requisição ainda. Peça uma pizza ali em cima.",
     kinds: { run: "rodando", net: "rede", queue: "fila", db: "banco de dados", oven: "forno, timer", upstream: "chamada externa", stall: "travado", asleep: "dormindo" },
-    loop: "o loop", you: "você",
+    loop: "o loop",
     pick: "Clique numa requisição na linha do tempo, ou numa ficha no palco, e leia aqui o que aconteceu com ela: cada espera e cada passo, com o nome da função, que está no código-fonte.",
     request: (n) => `requisição ${n}`, sum: (all, run, wait) => `${all} ao todo: ${run} rodando, ${wait} esperando`, alive: "ainda a caminho", sawNoStart: "Começou antes de você chegar; o início não foi registrado.",
     s: {
@@ -114,7 +114,7 @@ const WORDS = {
     hundred: (n, t) => `${n} pedidos feitos e pagos em ${t}. O navegador abre no máximo seis conexões, e esta página ocupa uma: eles foram de cinco em cinco. O curl não esperaria.`,
     waterfall: (n, total, sum) => `${n} chamadas, que somam ${sum}, levaram ${total}.`,
     ctl: {
-      one: ["Pedir 1 pizza", "3 s no forno"], ten: ["Pedir 10 pizzas", "30 s no forno"], hundred: ["100 pedidos", "de uma vez"], slow: ["Consulta lenta", "1,5 s no worker"],
+      one: ["Pedir 1 pizza", (t) => `${t} no forno`], ten: ["Pedir 10 pizzas", (t) => `${t} no forno`], hundred: ["100 pedidos", "de uma vez"], slow: ["Consulta lenta", "1,5 s no worker"],
       together: ["20 chamadas", "juntas, 300 ms cada"], sequence: ["20 em série", "300 ms cada, uma a uma"], block: ["Travar o loop", "1 s, e todos esperam"],
     },
     step: (n, of) => `Passo ${n} de ${of}`, next: "Próximo", finish: "Pronto",
@@ -153,6 +153,12 @@ function speak(language) {
   tourShow();
   playSpeak();
   connectionSay(connection.state);
+  for (const option of $("slowness").options) option.textContent = `÷ ${count(option.value)}`;
+  for (const item of $("news").children) item.textContent = item.say();
+  resultSay("");
+  alarmHide();
+  sayWhatTheLoopDoes(performance.now());
+  numbersShow();
 }
 
 /* ---- numbers in words ------------------------------------------------------------------------------------------------------- */
@@ -170,15 +176,15 @@ function duration(us) {
 /* ---- the recording: what the server told, for as long as it fits ------------------------------------------------------------- */
 
 /* Bounds, so that a page left open for hours stays as small as it was after a minute. */
-const KEPT = { moves: 40000, requests: 4000, laps: 20000, ticks: 1200, orders: 3000, segments: 120, notes: 160 };
+const KEPT = { moves: 40000, requests: 4000, laps: 10000, ticks: 1200, orders: 3000, segments: 120, notes: 160 };
 
-const rec = { moves: [], requests: new Map(), orders: new Map(), laps: [], ticks: [], connections: new Map(), latest: 0, dropped: 0 };
+const rec = { moves: [], requests: new Map(), orders: new Map(), laps: [], ticks: [], latest: 0 };
 let hello = { tick_ms: 100, stall_ms: 50, conn: 0 };
 let lapOpen = null, bakeOpen = [], stallsSeen = 0;
 
 function recordingForget() {
   rec.moves = []; rec.laps = []; rec.ticks = []; rec.latest = 0;
-  rec.requests.clear(); rec.orders.clear(); rec.connections.clear();
+  rec.requests.clear(); rec.orders.clear();
   lapOpen = null; bakeOpen = []; stallsSeen = 0;
   rows.shown = []; rows.arriving = []; rows.selected = null;
   stageForget();
@@ -229,7 +235,7 @@ const take = {
   woke(m) { m.lap = lapOpen = { from: m.at, to: m.at, slept: m.value, ready: m.req, readies: [], own: true, step: "" }; },
   ready(m) {
     if (!lapOpen) return;
-    if (lapOpen.readies.length < 12) lapOpen.readies.push([m.conn, m.name, m.value]);
+    if (lapOpen.readies.length < 5) lapOpen.readies.push([m.conn, m.name, m.value]);
     if (m.name !== "timerfd" && m.name !== "connection") lapOpen.own = false;
   },
   sleep(m) {
@@ -242,8 +248,6 @@ const take = {
     lapOpen = null;
     if (m.value >= hello.stall_ms * 1000) stallNote(m.value, m.name);
   },
-  closed(m) { rec.connections.delete(m.conn); },
-  accept(m) { rec.connections.set(m.conn, m.value); trimMap(rec.connections, KEPT.requests); },
   bytes(m, r) {
     r.conn = m.conn;
     r.own ||= m.conn === hello.conn;
@@ -258,7 +262,7 @@ const take = {
     segment(r, "run", m.t, m.at, m.name);
     r.open = r.next;
     r.next = null;
-    for (const order of bakeOpen) r.orders.push(order);
+    r.orders.push(...bakeOpen.filter((o) => o.from >= m.t && o.from <= m.at)); /* the step of an unrecorded request bakes, too */
     bakeOpen = [];
     if (r.status) requestEnd(r);
   },
@@ -291,13 +295,13 @@ const take = {
     rec.orders.set(m.req, order);
     trimMap(rec.orders, KEPT.orders);
     bakeOpen.push(order);
-    newsAdd(T.in(order.id, order.pizzas), false, 0);
+    newsAdd(() => T.in(order.id, order.pizzas), false, 0);
   },
   baked(m) {
     const order = rec.orders.get(m.req);
     if (order) order.to = m.at;
     const slower = order && [...rec.orders.values()].find((o) => o.id < m.req && o.to === Infinity && o.pizzas > order.pizzas);
-    newsAdd(slower ? T.passed(m.req, order.pizzas, slower.id, slower.pizzas) : T.left(m.req, order?.pizzas), false, slower ? 2 : 1);
+    newsAdd(() => (slower ? T.passed(m.req, order.pizzas, slower.id, slower.pizzas) : T.left(m.req, order?.pizzas)), false, slower ? 2 : 1);
     ordersLeft.push(m.req);
     if (ordersLeft.length > 200) ordersLeft.splice(0, 100);
     stage.dataset.left = ordersLeft.join(",");
@@ -305,7 +309,7 @@ const take = {
   "taken back"(m) {
     const order = rec.orders.get(m.req);
     if (order) { order.to = m.at; order.taken = true; }
-    newsAdd(T.taken(m.req), true, 1);
+    newsAdd(() => T.taken(m.req), true, 1);
   },
 };
 const lastAnswer = new Map(), ordersLeft = [];
@@ -319,7 +323,7 @@ function note(r, m) {
 function requestEnd(r) {
   r.done = true;
   r.open = r.next = null;
-  if (r.discarded) newsAdd(T.discarded(r.number), true, 2);
+  if (r.discarded) newsAdd(() => T.discarded(r.number), true, 2);
 }
 
 function takeRecord([at, kind, req, conn, name, value]) {
@@ -348,10 +352,11 @@ function doubtAll() {
 }
 
 function takeTick(tick) {
-  if (tick.at_us < rec.latest) { /* another server, or the same one again */
+  const heard = performance.now(), aheadMs = heard - tick.at_us / 1000; /* of our clock before the server's */
+  if (tick.at_us < rec.latest || Math.abs(aheadMs - connection.before) > 5000) { /* another server, or the same one started again */
     recordingForget();
     liveAgain();
-    newsAdd(T.restarted, false, 2);
+    newsAdd(() => T.restarted, false, 2);
   }
   if (tick.skipped) doubtAll();
   const moves = [];
@@ -374,8 +379,9 @@ function takeTick(tick) {
   if (tick.skipped) doubtAll(); /* what is missing may lie before these records or behind them */
   stallsSeen += tick.stalls;
   if (tick.stalls && !tick.told) stallNote(tick.longest_lap_us, "");
-  connection.heard = performance.now();
-  connection.offset = Math.max(connection.heard - tick.at_us / 1000 - 400, Math.min(connection.offset + 0.2, connection.heard - tick.at_us / 1000));
+  connection.before = NaN; /* only the first tick of a connection is compared */
+  connection.heard = heard;
+  connection.offset = Math.max(aheadMs - 400, Math.min(connection.offset + 0.2, aheadMs)); /* the quickest ticks tell it best */
   $("timeline").dataset.requests = rec.requests.size;
   stage.dataset.stalls = stallsSeen;
   if (play.mode === "live") numbersShow();
@@ -383,7 +389,7 @@ function takeTick(tick) {
 
 /* ---- the connection to /loop/events ------------------------------------------------------------------------------------------- */
 
-const connection = { state: "connecting", heard: 0, offset: Infinity };
+const connection = { state: "connecting", heard: 0, offset: Infinity, before: NaN };
 
 function connectionSay(state) {
   connection.state = state;
@@ -392,20 +398,26 @@ function connectionSay(state) {
 }
 
 function listen() {
-  const source = new EventSource("/loop/events");
+  connection.source?.close();
+  const source = connection.source = new EventSource("/loop/events");
   source.addEventListener("hello", (e) => {
     hello = JSON.parse(e.data);
+    connection.before = connection.offset === Infinity ? NaN : connection.offset;
     connection.offset = Infinity;
     connection.heard = performance.now();
     doubtAll();
     connectionSay("live");
+    alarmHide();
   });
   source.addEventListener("tick", (e) => takeTick(JSON.parse(e.data)));
   source.addEventListener("bye", () => connectionSay("bye"));
   source.addEventListener("error", () => {
     /* A 404 ends it for good: then the lab is closed. Anything else the browser tries again by itself. */
     if (connection.state !== "bye" || source.readyState === EventSource.CLOSED) connectionSay(source.readyState === EventSource.CLOSED ? "closed" : "lost");
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 5000);
+    if (source.readyState === EventSource.CLOSED) {
+      alarmShow(T.labClosed, Infinity);
+      setTimeout(listen, 5000);
+    }
   });
 }
 
@@ -463,6 +475,7 @@ function playSet(mode) {
 
 function playSpeak() {
   stage.dataset.mode = play.mode;
+  stage.dataset.playhead = Math.round(play.at);
   $("pause").textContent = play.mode === "live" ? T.pause : T.resume;
   $("pause").setAttribute("aria-pressed", play.mode !== "live");
   $("replay").textContent = play.mode === "replay" ? T.stop : T.replay;
@@ -520,8 +533,8 @@ function stepLap(direction) {
 function numberPut(name, text) {
   for (const e of numberElements[name] ?? []) if (e.textContent !== text) e.textContent = text;
 }
-const numberElements = Object.groupBy ? Object.groupBy(all("[data-number]"), (e) => e.dataset.number)
-  : all("[data-number]").reduce((by, e) => { (by[e.dataset.number] ??= []).push(e); return by; }, {});
+const numberElements = {};
+for (const e of all("[data-number]")) (numberElements[e.dataset.number] ??= []).push(e);
 
 /* As things stood at the playhead: sums over the second before it, and the gauges of its tick. */
 function numbersShow() {
@@ -553,7 +566,7 @@ const PLACE_OF = { net: "ready", db: "db", queue: "db", oven: "oven", timer: "ov
 
 let hops = [], tokens = new Map(), discs = new Map(), color = {}, room = {}, ring = { x: 0, y: 0, r: 60, angle: -Math.PI / 2, due: 0, heat: 0, own: 0 };
 let crowd = {};               /* how many stand where, as of the last frame */
-const shown = { step: "", us: 0, until: 0, stall: 0, readyUntil: 0, ready: null };
+const shown = { step: "", us: 0, until: 0, stall: 0, readyUntil: 0, stallUs: 0, stallStep: "", alarm: 0 };
 
 function stageForget() {
   hops = [];
@@ -571,6 +584,9 @@ function colorsRead() {
   color.sans = style.getPropertyValue("--sans");
   patternsMake();
 }
+
+/* The style sheet's colours are #rrggbb. */
+const faint = (hex, share) => hex + Math.round(255 * share).toString(16).padStart(2, "0");
 
 function canvasFit(canvas, context) {
   const scale = Math.min(2, devicePixelRatio || 1), w = canvas.clientWidth, h = canvas.clientHeight;
@@ -593,7 +609,6 @@ function stageMeasure() {
   ring.x = x + w / 2;
   ring.y = y + h / 2;
   ring.r = clamp(Math.min(w, h) / 2 - 16, 60, 122);
-  room.door = [room.oven.x + room.oven.w / 2, room.oven.y + room.oven.h / 2];
 }
 
 function grid({ x, y, w, h }, i, gap, inset = 12) {
@@ -717,13 +732,14 @@ function sayWhatTheLoopDoes(now) {
     return say(running?.name ?? (stalled || lap.own ? lap.step : "recv, send"), stalled ? T.stalledIn(duration(lap.to - lap.from)) : `${T.running} · ${duration(lap.to - lap.from)}`, stalled ? "stalled" : "working");
   }
   const silence = now - connection.heard;
-  if (connection.state === "live" && connection.heard && silence > Math.max(350, 3.5 * hello.tick_ms)) {
+  if (connection.state !== "live") return say("…", T.unknown, "unknown");
+  if ( silence > Math.max(350, 3.5 * hello.tick_ms)) {
     alarmShow(T.silent(duration(Math.round(silence / 100) * 1e5)), now + 300);
     return say("…", duration(Math.round(silence / 100) * 1e5), "silent");
   }
   if (now < shown.stall) return say(shown.stallStep, T.stalledIn(duration(shown.stallUs)), "stalled");
   if (now < shown.until) return say(shown.step, T.worked(duration(shown.us)), "working");
-  say("epoll_wait", T.asleep.split(" ")[0], "asleep");
+  say("epoll_wait", T.asleep, "asleep");
 }
 
 function stallNote(us, step) {
@@ -731,7 +747,7 @@ function stallNote(us, step) {
   shown.stallUs = us;
   shown.stallStep = step;
   stage.dataset.stallStep = step;
-  newsAdd(T.stall(duration(us), step), true, 3);
+  newsAdd(() => T.stall(duration(us), step), true, 3);
   if (play.mode === "live") alarmShow(T.stall(duration(us), step), performance.now() + 5000);
 }
 
@@ -749,12 +765,14 @@ function alarmHide() {
 
 const news = { last: 0, weight: 0 };
 
-function newsAdd(text, bad, weight) {
+function newsAdd(say, bad, weight) {
   const now = performance.now();
   if (now - news.last < 1500 && weight < news.weight) return;
   if (now - news.last < 250 && weight <= news.weight) return;
   Object.assign(news, { last: now, weight });
-  $("news").prepend(element("li", text, bad ? { class: "bad" } : {}));
+  const item = element("li", say(), bad ? { class: "bad" } : {});
+  item.say = say; /* for when the language changes */
+  $("news").prepend(item);
   while ($("news").children.length > 4) $("news").lastChild.remove();
 }
 
@@ -775,11 +793,14 @@ function hopsBegin(now) {
   hops.splice(0, i);
 }
 
-/* One thread: only one token is in the ring, and the next comes when it has left. */
+/* One thread: only one token is in the ring, and the next comes when it has left, or when nothing tells of its leaving. */
+const loopIsFree = (now) => !inLoop || (inLoop.hops <= 0 && inLoop.rest && now - inLoop.rest > 400);
+
 function hopBegins({ token, place, kind, last, step, us }, now) {
-  if (tokens.get(token.r.number) !== token || token.x === null && token.hops > 1) { token.hops--; return tokens.get(token.r.number) !== token; }
+  if (tokens.get(token.r.number) !== token) return true; /* it is gone, and its hop with it */
+  if (token.x === null) tokenAt(token, 0, now);
   const begins = Math.max(token.since + pace, begun); /* not in whole frames, or many short hops would take many frames */
-  if (begins > now || (place === "loop" && inLoop && inLoop !== token)) return false;
+  if (begins > now || (place === "loop" && inLoop !== token && !loopIsFree(now))) return false;
   begun = begins;
   if (token === inLoop && place !== "loop") inLoop = null;
   token.hops--;
@@ -806,9 +827,10 @@ function tokenAt(token, i, now) {
     return;
   }
   const p = token.ms ? clamp((now - token.moving) / token.ms, 0, 1) : 1, q = ease(p);
-  const lift = Math.sin(Math.PI * p) * Math.min(34, Math.hypot(x - token.x0, y - token.y0) * 0.14);
+  const far = Math.hypot(x - token.x0, y - token.y0); /* home over the ring, not through what is written in it */
+  const lift = Math.sin(Math.PI * p) * (token.place === "clients" ? Math.min(130, far * 0.28) : Math.min(34, far * 0.14));
   token.x = token.x0 + (x - token.x0) * q;
-  token.y = token.y0 + (y - token.y0) * q - lift;
+  token.y = Math.max(14, token.y0 + (y - token.y0) * q - lift);
   if (p === 1) Object.assign(token, { moving: 0, rest: now });
 }
 
@@ -916,10 +938,9 @@ function ringDraw(now, ms) {
   }
   const breath = calm.matches ? 0.5 : 0.5 + 0.5 * Math.sin(now / 900);
   const tail = 0.7 + 2.2 * hot, glow = pen.createConicGradient(ring.angle - tail, ring.x, ring.y), ember = hot > 0.04 ? color.ember : color.own;
-  const fade = (percent) => `color-mix(in srgb, ${ember} ${Math.round(percent)}%, transparent)`;
-  glow.addColorStop(0, fade(0));
-  glow.addColorStop(tail / (2 * Math.PI), fade(40 + 16 * breath + 44 * hot));
-  glow.addColorStop(Math.min(1, tail / (2 * Math.PI) + 0.001), fade(0));
+  glow.addColorStop(0, faint(ember, 0));
+  glow.addColorStop(tail / (2 * Math.PI), faint(ember, 0.4 + 0.16 * breath + 0.44 * hot));
+  glow.addColorStop(Math.min(1, tail / (2 * Math.PI) + 0.001), faint(ember, 0));
   pen.lineWidth = 11;
   pen.lineCap = "butt";
   pen.strokeStyle = glow;
@@ -969,8 +990,8 @@ function ovenDraw(now, t) {
   const { x, y, w, h } = room.oven, baking = ordersBaking(t);
   const hearth = pen.createRadialGradient(x + w / 2, y + h, 8, x + w / 2, y + h, w * 0.62);
   const glow = Math.min(1, 0.35 + baking.length / 12);
-  hearth.addColorStop(0, `color-mix(in srgb, ${color.ember} ${Math.round(34 * glow)}%, transparent)`);
-  hearth.addColorStop(1, `color-mix(in srgb, ${color.ember} 0%, transparent)`);
+  hearth.addColorStop(0, faint(color.ember, 0.34 * glow));
+  hearth.addColorStop(1, faint(color.ember, 0));
   const shoulder = Math.min(h * 0.62, 84), left = x + 4, right = x + w - 4, top = y + 6;
   const arch = () => { /* the mouth of the oven, flattened to what the layout gives */
     pen.moveTo(left, y + h);
@@ -998,7 +1019,7 @@ function ovenDraw(now, t) {
   pen.setLineDash([]);
 
   const inner = { x: x + 26, y: y + 22, w: w - 52, h: h - 50 };
-  const crowd = baking.length > 12, gap = crowd ? clamp(Math.sqrt(inner.w * inner.h / Math.max(baking.length, 1)) * 0.92, 17, 34) : Math.min(54, inner.w / 5);
+  const crowd = baking.length > 12, gap = crowd ? clamp(Math.sqrt(inner.w * inner.h / Math.max(baking.length, 1)) * 0.92, 17, 34) : Math.min(68, inner.w / 4);
   const columns = Math.max(1, Math.floor(inner.w / gap)), lines = Math.max(1, Math.floor((inner.h + 10) / gap));
   const fits = Math.min(baking.length, columns * lines), few = Math.min(columns, fits);
   for (let i = 0; i < fits; i++) {
@@ -1095,7 +1116,7 @@ function stageDraw(now, ms) {
 /* ---- the timeline ---------------------------------------------------------------------------------------------------------------- */
 
 const chart = $("timeline"), ink = chart.getContext("2d");
-const ROW = 22, TRACK = 46, AXIS = 20, ROWS_KEPT = 60, SPAN = { least: 50, most: 120e6 };
+const ROW = 19, TRACK = 46, AXIS = 20, ROWS_KEPT = 60, SPAN = { least: 50, most: 120e6 };
 const view = { to: 0, span: 8e6, scroll: 0 };
 const rows = { shown: [], arriving: [], selected: null, stale: false, credit: 30, visible: [] };
 let pattern = {};
@@ -1153,6 +1174,14 @@ function rowsChoose(ms) {
   rows.arriving = [];
 }
 
+/* The newest, and before them whatever still waits: what is slow is what one came to see. */
+function rowsVisible(fit, end) {
+  const newest = rows.shown.slice(Math.max(0, end - fit), end);
+  if (play.mode !== "live") return newest;
+  const waiting = rows.shown.slice(0, Math.max(0, end - fit)).filter((r) => !r.own && !r.doubt && (!r.done || r.orders.some((o) => o.to > play.at))).slice(-Math.floor(fit / 2));
+  return [...waiting, ...newest.slice(waiting.length)];
+}
+
 const rowEnd = (r) => Math.max(r.done ? r.to : r.doubt ? r.mark : rec.latest, ...r.orders.map((o) => Math.min(o.to, rec.latest)));
 const gutter = () => (chart.clientWidth < 560 ? 96 : 172);
 const xOf = (t, w) => gutter() + (t - (view.to - view.span)) / view.span * (w - gutter() - 10);
@@ -1184,10 +1213,10 @@ function rowDraw(r, y, w) {
   ink.restore();
   for (const s of r.segments) {
     const own = r.own ? "net" : s.kind === "run" && s.to - s.from >= hello.stall_ms * 1000 ? "stall" : s.kind === "ready" ? "net" : s.kind;
-    bar(own, s.from, Math.min(s.to, horizon()), y + 5, ROW - 10, w);
+    bar(own, s.from, Math.min(s.to, horizon()), y + 4, ROW - 8, w);
   }
-  if (r.open && !r.done) bar(r.own ? "net" : r.open.kind, r.open.from, r.doubt ? r.mark : Math.max(horizon(), r.open.from), y + 5, ROW - 10, w);
-  for (const o of r.orders) bar("oven", o.from, Math.min(o.to, Math.max(horizon(), o.from)), y + 5, ROW - 10, w, 4);
+  if (r.open && !r.done) bar(r.own ? "net" : r.open.kind, r.open.from, r.doubt ? r.mark : Math.max(horizon(), r.open.from), y + 4, ROW - 8, w);
+  for (const o of r.orders) bar("oven", o.from, Math.min(o.to, Math.max(horizon(), o.from)), y + 4, ROW - 8, w, 4);
   const end = xOf(r.to, w) + 7;
   if (r.status >= 100 && !r.own && end < w - 30 && end > gutter() - 20 && (r.orders.every((o) => o.to < Infinity ) || !r.orders.length)) {
     ink.fillStyle = r.status < 400 ? color.basil : color.stall;
@@ -1281,7 +1310,7 @@ function chartDraw(ms) {
   ink.clearRect(0, 0, w, h);
   const top = h - AXIS - TRACK, fit = Math.floor((top - 8) / ROW);
   const end = clamp(rows.shown.length - view.scroll, Math.min(fit, rows.shown.length), rows.shown.length);
-  rows.visible = rows.shown.slice(Math.max(0, end - fit), end);
+  rows.visible = rowsVisible(fit, end);
   axisDraw(top, w, h);
   rows.visible.forEach((r, i) => rowDraw(r, 8 + i * ROW, w));
   if (!rows.shown.length) {
@@ -1430,7 +1459,7 @@ function detailShow() {
 
 /* ---- the customer: the page buys pizzas like anybody else --------------------------------------------------------------------------- */
 
-const customer = { accounts: [], price: 3500, keys: 0 };
+const customer = { accounts: [], price: 3500, bakeMs: 3000, keys: 0 };
 class Refused extends Error {}
 
 async function ask(method, path, body, token) {
@@ -1455,7 +1484,7 @@ async function purse(cents) {
   const rich = customer.accounts.find((a) => a.balance >= cents);
   if (rich) return rich;
   const buyer = await openAccount("Ana");
-  if (buyer.balance < cents) say2(T.chipping);
+  if (buyer.balance < cents) resultSay(T.chipping);
   for (let friends = 0; buyer.balance < cents && friends < 40; friends++) {
     const friend = await openAccount(["Bruno", "Carla", "Davi", "Elis"][friends % 4]);
     const amount = Math.min(friend.balance, cents - buyer.balance);
@@ -1475,7 +1504,7 @@ async function order(n, account) {
 
 async function orderOne(n) {
   const placed = await order(n, await purse(n * customer.price));
-  say2(T.ordered(placed.id, n));
+  resultSay(T.ordered(placed.id, n));
 }
 
 /* The accounts first, in batches, so that the orders themselves come at once. */
@@ -1485,7 +1514,7 @@ async function orderHundred() {
   try {
     drain();
     while (payers.length < 100) {
-      say2(T.opening(customer.accounts.length));
+      resultSay(T.opening(customer.accounts.length));
       const before = payers.length;
       await Promise.all(Array.from({ length: 10 }, () => openAccount("Turma")));
       drain();
@@ -1493,7 +1522,7 @@ async function orderHundred() {
     }
     const begun = performance.now();
     await Promise.all(payers.map((a) => order(1, a)));
-    say2(T.hundred(payers.length, duration((performance.now() - begun) * 1000)));
+    resultSay(T.hundred(payers.length, duration((performance.now() - begun) * 1000)));
   } finally {
     for (const a of customer.accounts) a.promised = 0;
   }
@@ -1501,11 +1530,11 @@ async function orderHundred() {
 
 async function lab(path, what) {
   const begun = performance.now(), answer = await ask("GET", path);
-  if (answer.calls) say2(T.waterfall(answer.n, duration(answer.total_ms * 1000), duration(answer.sum_ms * 1000)));
-  else say2(T.done(what, duration((performance.now() - begun) * 1000)));
+  if (answer.calls) resultSay(T.waterfall(answer.n, duration(answer.total_ms * 1000), duration(answer.sum_ms * 1000)));
+  else resultSay(T.done(what, duration((performance.now() - begun) * 1000)));
 }
 
-function say2(text, bad = false) {
+function resultSay(text, bad = false) {
   $("result").textContent = text;
   $("result").classList.toggle("bad", bad);
 }
@@ -1523,8 +1552,8 @@ const HUNDRED = `seq 100 | xargs -P 100 -I% sh -c 'T=$(curl -s ${URL_HERE}/accou
 const labLine = (path) => `curl "${URL_HERE}${path}"`;
 
 const CONTROLS = {
-  one: { kind: "oven", act: () => orderOne(1), curl: `${NEW_TOKEN}\n${orderLine(1)}` },
-  ten: { kind: "oven", act: () => orderOne(10), curl: `${CHIP_IN}\n${orderLine(10)}` },
+  one: { kind: "oven", pizzas: 1, act: () => orderOne(1), curl: `${NEW_TOKEN}\n${orderLine(1)}` },
+  ten: { kind: "oven", pizzas: 10, act: () => orderOne(10), curl: `${CHIP_IN}\n${orderLine(10)}` },
   hundred: { kind: "oven", act: orderHundred, curl: HUNDRED },
   slow: { kind: "db", path: "/lab/thread?ms=1500" },
   together: { kind: "upstream", path: "/lab/socket?n=20&ms=300&mode=together" },
@@ -1547,7 +1576,7 @@ async function press(name) {
   try {
     await (control.path ? lab(control.path, T.ctl[name][0]) : control.act());
   } catch (error) {
-    say2(error instanceof Refused ? error.message : T.lost, true);
+    resultSay(error instanceof Refused ? error.message : T.lost, true);
   } finally {
     control.box.dataset.running = --control.running;
   }
@@ -1568,13 +1597,15 @@ function controlsMake() {
   curlShow(curlShown);
   $("copy").addEventListener("click", () => {
     const told = navigator.clipboard?.writeText($("curl").textContent) ?? Promise.reject();
-    told.then(() => say2(T.copied), () => { getSelection().selectAllChildren($("curl")); say2(T.copyNot); });
+    told.then(() => resultSay(T.copied), () => { getSelection().selectAllChildren($("curl")); resultSay(T.copyNot); });
   });
 }
 
 function controlsSpeak() {
-  for (const [name, { box }] of Object.entries(CONTROLS)) {
-    [box.querySelector("strong").textContent, box.querySelector("small").textContent] = T.ctl[name];
+  for (const [name, { box, pizzas: n }] of Object.entries(CONTROLS)) {
+    const [title, more] = T.ctl[name];
+    box.querySelector("strong").textContent = title;
+    box.querySelector("small").textContent = n ? more(duration(customer.bakeMs * n * 1000)) : more;
   }
 }
 
@@ -1583,6 +1614,8 @@ async function menuRead() {
   const { pizzas } = await ask("GET", "/menu");
   const margherita = pizzas.find((p) => p.flavor === "margherita");
   customer.price = margherita.price_cents;
+  customer.bakeMs = margherita.bake_ms;
+  controlsSpeak();
 }
 
 /* ---- the tour ------------------------------------------------------------------------------------------------------------------------ */
@@ -1662,6 +1695,9 @@ function buttonsWire() {
     const hit = [...tokens.values()].find((t) => t.x !== null && Math.hypot(t.x - e.offsetX, t.y - e.offsetY) < 15);
     if (hit) select(hit.r);
   });
+  /* A page that the browser keeps for the way back would keep its stream too, and a browser opens only six connections. */
+  addEventListener("pagehide", () => connection.source.close());
+  addEventListener("pageshow", (e) => { if (e.persisted) listen(); });
   systemLight.addEventListener("change", colorsRead);
   addEventListener("scroll", tourPlace, { passive: true });
   new ResizeObserver(() => { stageMeasure(); tourPlace(); }).observe(stage);
