@@ -177,6 +177,7 @@ void get_loop_events(struct req *r);
 void pages_start(void);
 void respond_page(struct req *r); /* the live page itself */
 void get_page_js(struct req *r);
+void get_words_js(struct req *r);
 void get_page_css(struct req *r);
 void get_openapi(struct req *r);
 

@@ -11,6 +11,7 @@
 
 EMBED(html, "page/index.html");
 EMBED(js, "page/page.js");
+EMBED(words, "page/words.js");
 EMBED(css, "page/page.css");
 EMBED(openapi, "page/openapi.json");
 
@@ -20,6 +21,7 @@ static struct page {
 } pages[] = {
     {page_html, page_html_end, "text/html; charset=utf-8", ""},
     {page_js, page_js_end, "text/javascript; charset=utf-8", ""},
+    {page_words, page_words_end, "text/javascript; charset=utf-8", ""},
     {page_css, page_css_end, "text/css; charset=utf-8", ""},
     {page_openapi, page_openapi_end, "application/json", ""},
 };
@@ -53,12 +55,17 @@ void get_page_js(struct req *r)
     respond_with(r, &pages[1]);
 }
 
-void get_page_css(struct req *r)
+void get_words_js(struct req *r)
 {
     respond_with(r, &pages[2]);
 }
 
-void get_openapi(struct req *r)
+void get_page_css(struct req *r)
 {
     respond_with(r, &pages[3]);
+}
+
+void get_openapi(struct req *r)
+{
+    respond_with(r, &pages[4]);
 }

@@ -47,6 +47,7 @@ static const struct route {
     {HTTP_GET, "/loop", STEP(get_loop), LAB | VIEWER},
     {HTTP_GET, "/loop/events", STEP(get_loop_events), LAB | VIEWER},
     {HTTP_GET, "/page.js", STEP(get_page_js), VIEWER},
+    {HTTP_GET, "/words.js", STEP(get_words_js), VIEWER},
     {HTTP_GET, "/page.css", STEP(get_page_css), VIEWER},
 
     {HTTP_GET, "/readyz", STEP(get_readyz), OPEN},

@@ -1,0 +1,120 @@
+/* words.js: what the page says, in two languages. index.html holds its own English. */
+
+/* Portuguese for what index.html says in English. */
+export const PAGE_PT = {
+  "skip-link": "Ir para os controles", settings: "Preferências", language: "Idioma", theme: "Escuro ou claro",
+  "tour-start": "Fazer o tour", "tour-skip": "Pular",
+  title: "O loop que está atendendo você.",
+  lead: "Uma só thread. Ela nunca fica parada esperando pizza, consulta ou chamada: dorme até algo ficar pronto. E não é simulação: é o servidor que mandou esta página.",
+  "n-answers": "respostas/s", "n-laps": "voltas do loop/s", "n-asleep": "dormindo", "n-longest": "volta mais longa", "n-stalls": "travadas",
+  stage: "O palco", clients: "Clientes", you: "você, esta página: em cinza, fora da conta", kernel: "Kernel",
+  interest: "Lista de interesse", connections: "conexões", calls: "chamadas", ready: "Lista de prontos",
+  "fd-listener": "acorda quando alguém se conecta: accept4()", "fd-connection": "acorda quando chegam bytes, ou quando cabem mais: recv(), send()",
+  "fd-timer": "acorda quando vence o próximo prazo", "fd-event": "acorda quando o worker terminou alguma coisa",
+  "fd-courier": "acorda quando o serviço externo responde", "fd-signal": "acorda com Ctrl-C ou SIGTERM",
+  "one-thread": "Uma thread, um passo por vez",
+  db: "Banco de dados", queue: "fila", worker: "worker",
+  oven: "Forno", baking: "assando", timers: "timers",
+  upstream: "Chamadas externas", out: "em curso", "in-line": "na fila",
+  news: "O que acabou de acontecer", controls: "Controles", curl: "O mesmo com curl", copy: "Copiar",
+  timeline: "Linha do tempo", pause: "Pausar", replay: "Replay lento", slowness: "Quão lento", "lap-back": "Uma volta para trás", "lap-on": "Uma volta para a frente",
+  "zoom-out": "Afastar", "zoom-in": "Aproximar", span: "Largura da linha do tempo", detail: "Uma requisição em palavras",
+  "timeline-keys": "Linha do tempo das requisições. Setas para cima e para baixo escolhem uma requisição, para os lados movem, mais e menos dão zoom, espaço pausa.",
+  "timeline-note": "Pause e arraste para mover; Ctrl + roda do mouse para o zoom; clique numa requisição para lê-la em palavras. O replay lento estica o trabalho e encurta o sono: as voltas de verdade duram microssegundos.",
+  honest: "Tudo aqui vem de GET /loop/events, umas dez vezes por segundo, e pode ser conferido em /metrics: passe o mouse sobre um número para ver de que campo ele vem. A ordem e as esperas são reais; ao vivo, as fichas andam mais devagar que as requisições que representam, senão você nem as veria. Até esta página dá trabalho: ela acorda o loop dez vezes por segundo.",
+};
+
+const WORDS = {
+  en: {
+    connecting: "connecting…", live: "live", lost: "no connection: trying again", bye: "the server is leaving; waiting for its return", closed: "the lab is closed here, and /loop with it",
+    asleep: "asleep", unknown: "no word from it", worked: (t) => `ran ${t}`, running: "running", stalledIn: (t) => `stood still ${t}`,
+    silent: (t) => `No word from the loop for ${t}. Is it blocked?`,
+    stall: (t, fn) => `The loop stood still for ${t}${fn ? `, in ${fn}` : ""}. Nobody was served.`,
+    pausedAt: (t) => `paused at ${t}`, replaying: "slow replay", idle: "idle", busy: "busy",
+    sample: (seen, shown, skipped) => seen === shown && !skipped ? "Every request is recorded in full." : `A sample: ${shown} of ${seen} requests a second in full${skipped ? `, ${skipped} records skipped` : ""}; the numbers count all.`,
+    passed: (a, an, b, bn) => `Order ${a} (${pizzas(an)}) left before order ${b} (${pizzas(bn)})`, left: (a, n) => `Order ${a}${n ? ` (${pizzas(n)})` : ""} left the oven`,
+    in: (a, n) => `Order ${a} (${pizzas(n)}) went into the oven`, taken: (a) => `Order ${a} was taken back`, pizzas: (n) => `${n} ${n === 1 ? "pizza" : "pizzas"}`,
+    discarded: (r) => `Request ${r}: the client had left, the answer was discarded`, restarted: "A fresh server: its clock begins again",
+    more: (n) => `+ ${n} more`, replay: "Slow replay", resume: "Live", pause: "Pause", stop: "Stop", none: "No request yet. Order a pizza above.",
+    kinds: { run: "running", net: "network", queue: "queue", db: "database", oven: "oven, timer", upstream: "external call", stall: "stalled", asleep: "asleep" },
+    loop: "the loop",
+    pick: "Click a request in the timeline, or a token on the stage, and read here what happened to it: each wait, and each step by the name of its function, to be found in the source.",
+    request: (n) => `request ${n}`, sum: (all, run, wait) => `${all} in all: ${run} running, ${wait} waiting`, alive: "still on its way", sawNoStart: "It began before you came; what came before is not known.",
+    s: {
+      bytes: (n, c) => `${n} bytes arrived on connection ${c}`, head: (h) => `the head is complete: ${h}`, step: (f, t) => `${f}() ran ${t}`, wait: (k) => `now it waits for ${k}; the loop turns to others`,
+      woken: (k, t) => `${k}: waited ${t}`, queued: (t) => `, ${t} of it in the queue`, answer: (s) => `answered ${s}`, flushed: (n) => `${n} bytes left for the client`,
+      discarded: "answer discarded: the client had gone", bake: (o, w, t) => `order ${o}, ${w}, is in the oven for ${t}. It bakes without the request`, lost: "the rest was not recorded",
+    },
+    waits: { db: "the database worker", oven: "the oven", timer: "a timer", upstream: "the external service" },
+    zoomTo: "Show in the timeline", replayIt: "Replay slowly", grep: "Read the source:",
+    copied: "Copied.", copyNot: "Copy it by hand: the browser does not let this page.",
+    labClosed: "The lab is closed on this server (404): it is open on a loopback address, or with --lab.",
+    opening: (n) => `Opening ${n} accounts at the bank…`, chipping: "Ten pizzas cost more than a new account holds: friends chip in…", failed: (s, d) => `${s}: ${d}`,
+    done: (what, t) => `${what}: answered after ${t}.`, ordered: (o, n) => `Order ${o} (${pizzas(n)}) is placed and paid. It is in the oven; the request is long over.`,
+    hundred: (n, t) => `${n} orders placed and paid within ${t}. Your browser opens six connections at most, and this page keeps one: they came five at a time. curl would not wait.`,
+    waterfall: (n, total, sum) => `${n} calls of ${sum} altogether took ${total}.`,
+    ctl: {
+      one: ["Order 1 pizza", (t) => `${t} in the oven`], ten: ["Order 10 pizzas", (t) => `${t} in the oven`], hundred: ["100 orders", "at once"], slow: ["A slow query", "1.5 s in the worker"],
+      together: ["20 calls together", "300 ms each"], sequence: ["20 calls in turn", "300 ms each"], block: ["Block the loop", "1 s, and everybody waits"],
+    },
+    step: (n, of) => `Step ${n} of ${of}`, next: "Next", finish: "Done",
+    tour: [
+      ["One thread, asleep", "In the middle is the whole server: one thread, turning in one loop. Most of the time it sleeps in epoll_wait, and that costs nothing. The kernel keeps the list of what could wake it: a connection, a timer, a finished query."],
+      ["Order a pizza", "Bytes arrive, the kernel puts the connection on the ready list, and the loop runs one step: post_order. Then the request waits for the database, and the loop is free again. Watch the token.", "Order 1 pizza"],
+      ["Ten before one", "Ten pizzas bake longer than one. Order ten, then one: the loop takes the second order while the first bakes, and the small one leaves first. Nobody waits in line.", "Order ten, then one"],
+      ["Twenty calls at once", "Each of these calls takes 300 ms. In turn they would need six seconds; together the sockets wait side by side, in a third of a second. In the timeline below, every bar is a wait in its colour.", "20 calls together"],
+      ["Now break it", "One step that does not let go is enough: the loop stands still for a second, and so does everybody, you too. That is why a step never waits. Then pause, and replay it slowly: every name you see is a function in the source.", "Block the loop"],
+    ],
+  },
+  pt: {
+    connecting: "conectando…", live: "ao vivo", lost: "sem conexão: tentando de novo", bye: "o servidor está saindo; esperando a volta", closed: "o laboratório está fechado aqui, e o /loop com ele",
+    asleep: "dormindo", unknown: "sem notícias", worked: (t) => `rodou ${t}`, running: "rodando", stalledIn: (t) => `ficou parado ${t}`,
+    silent: (t) => `O loop não dá notícia há ${t}. Será que travou?`,
+    stall: (t, fn) => `O loop ficou parado por ${t}${fn ? `, em ${fn}` : ""}. Ninguém foi atendido.`,
+    pausedAt: (t) => `pausado em ${t}`, replaying: "replay lento", idle: "livre", busy: "ocupado",
+    sample: (seen, shown, skipped) => seen === shown && !skipped ? "Toda requisição é registrada por inteiro." : `Uma amostra: ${shown} de ${seen} requisições por segundo por inteiro${skipped ? `, ${skipped} registros pulados` : ""}; os números contam todas.`,
+    passed: (a, an, b, bn) => `O pedido ${a} (${pizzas(an)}) saiu antes do pedido ${b} (${pizzas(bn)})`, left: (a, n) => `O pedido ${a}${n ? ` (${pizzas(n)})` : ""} saiu do forno`,
+    in: (a, n) => `O pedido ${a} (${pizzas(n)}) entrou no forno`, taken: (a) => `O pedido ${a} foi cancelado`, pizzas: (n) => `${n} ${n === 1 ? "pizza" : "pizzas"}`,
+    discarded: (r) => `Requisição ${r}: o cliente já tinha ido embora, a resposta foi descartada`, restarted: "Servidor novo: o relógio dele recomeça do zero",
+    more: (n) => `+ ${n}`, replay: "Replay lento", resume: "Ao vivo", pause: "Pausar", stop: "Parar", none: "Nenhuma requisição ainda. Peça uma pizza ali em cima.",
+    kinds: { run: "rodando", net: "rede", queue: "fila", db: "banco de dados", oven: "forno, timer", upstream: "chamada externa", stall: "travado", asleep: "dormindo" },
+    loop: "o loop",
+    pick: "Clique numa requisição na linha do tempo, ou numa ficha no palco, e leia aqui o que aconteceu com ela: cada espera e cada passo, com o nome da função, que está no código-fonte.",
+    request: (n) => `requisição ${n}`, sum: (all, run, wait) => `${all} ao todo: ${run} rodando, ${wait} esperando`, alive: "ainda a caminho", sawNoStart: "Começou antes de você chegar; o início não foi registrado.",
+    s: {
+      bytes: (n, c) => `chegaram ${n} bytes pela conexão ${c}`, head: (h) => `o cabeçalho está completo: ${h}`, step: (f, t) => `${f}() rodou ${t}`, wait: (k) => `agora espera ${k}; o loop vai cuidar de outros`,
+      woken: (k, t) => `${k}: esperou ${t}`, queued: (t) => `, dos quais ${t} na fila`, answer: (s) => `respondida com ${s}`, flushed: (n) => `${n} bytes saíram para o cliente`,
+      discarded: "resposta descartada: o cliente já tinha ido embora", bake: (o, w, t) => `o pedido ${o}, ${w}, fica no forno por ${t}. Assa sem a requisição`, lost: "o resto não foi registrado",
+    },
+    waits: { db: "o worker do banco", oven: "o forno", timer: "um timer", upstream: "o serviço externo" },
+    zoomTo: "Ver na linha do tempo", replayIt: "Replay lento", grep: "Leia o código:",
+    copied: "Copiado.", copyNot: "Copie à mão: o navegador não deixa esta página copiar.",
+    labClosed: "O laboratório está fechado neste servidor (404): ele abre num endereço de loopback, ou com --lab.",
+    opening: (n) => `Abrindo ${n} contas no banco…`, chipping: "Dez pizzas custam mais do que uma conta nova tem: os amigos fazem uma vaquinha…", failed: (s, d) => `${s}: ${d}`,
+    done: (what, t) => `${what}: resposta em ${t}.`, ordered: (o, n) => `O pedido ${o} (${pizzas(n)}) está feito e pago. A pizza está no forno; a requisição acabou faz tempo.`,
+    hundred: (n, t) => `${n} pedidos feitos e pagos em ${t}. O navegador abre no máximo seis conexões, e esta página ocupa uma: eles foram de cinco em cinco. O curl não esperaria.`,
+    waterfall: (n, total, sum) => `${n} chamadas, que somam ${sum}, levaram ${total}.`,
+    ctl: {
+      one: ["Pedir 1 pizza", (t) => `${t} no forno`], ten: ["Pedir 10 pizzas", (t) => `${t} no forno`], hundred: ["100 pedidos", "de uma vez"], slow: ["Consulta lenta", "1,5 s no worker"],
+      together: ["20 chamadas", "juntas, 300 ms cada"], sequence: ["20 em série", "300 ms cada, uma a uma"], block: ["Travar o loop", "1 s, e todos esperam"],
+    },
+    step: (n, of) => `Passo ${n} de ${of}`, next: "Próximo", finish: "Pronto",
+    tour: [
+      ["Uma thread, dormindo", "No centro está o servidor inteiro: uma thread, girando num loop. Quase o tempo todo ela dorme em epoll_wait, e isso não custa nada. O kernel guarda a lista do que pode acordá-la: uma conexão, um timer, uma consulta que terminou."],
+      ["Peça uma pizza", "Chegam bytes, o kernel põe a conexão na lista de prontos, e o loop roda um passo: post_order. Depois a requisição espera o banco de dados, e o loop já está livre de novo. Siga a ficha.", "Pedir 1 pizza"],
+      ["Dez antes de uma", "Dez pizzas demoram mais do que uma. Peça dez e depois uma: o loop aceita o segundo pedido enquanto o primeiro assa, e o pequeno sai antes. Ninguém fica na fila.", "Pedir dez, depois uma"],
+      ["Vinte chamadas de uma vez", "Cada chamada leva 300 ms. Em série seriam seis segundos; juntas, os sockets esperam lado a lado, e basta um terço de segundo. Na linha do tempo, cada barra é uma espera, na sua cor.", "20 chamadas juntas"],
+      ["Agora quebre", "Basta um passo que não larga a thread: o loop para por um segundo, e todo mundo para junto, você também. Por isso um passo nunca espera. Depois pause e veja o replay lento: cada nome que aparece é uma função do código.", "Travar o loop"],
+    ],
+  },
+};
+
+/* The language spoken now, and its words: whoever imports these sees them change. */
+export let lang = localStorage.getItem("forno.lang") ?? (navigator.language.toLowerCase().startsWith("pt") ? "pt" : "en");
+export let T = WORDS[lang];
+export const pizzas = (n) => T.pizzas(n);
+
+export function choose(language) {
+  lang = language;
+  T = WORDS[lang];
+}
