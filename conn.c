@@ -175,7 +175,7 @@ static void req_log(const struct req *r, const struct conn *c)
         .route = r->route,
         .status = r->status,
         .bytes = r->sent,
-        .ns = clock_ns() - r->began_ns,
+        .began_ns = r->began_ns,
         .waits = r->waits,
         .waits_len = r->waits_len,
         .discarded = !c,

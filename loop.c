@@ -21,6 +21,7 @@ static struct {
     int epoll_fd;
     bool stopping;
     int64_t now_ns;
+    int64_t asleep_from_ns; /* when the last lap ended; kept while somebody observes */
     size_t watches;
     struct watch *closed; /* released when the lap ends */
 
@@ -299,12 +300,11 @@ void loop_before_sleep(void (*hook)(void))
 static int run_lap(void)
 {
     struct epoll_event ready[LAP_EVENTS];
-    int64_t slept_from_ns = loop.observer ? clock_ns() : 0;
     int n = epoll_wait(loop.epoll_fd, ready, LAP_EVENTS, -1);
 
     if (n < 0 && errno != EINTR) return -1; /* trap: EINTR is not an error, only an empty batch */
     loop.now_ns = clock_ns();
-    if (loop.observer) loop.observer->woke(n < 0 ? 0 : n, loop.now_ns - slept_from_ns);
+    if (loop.observer) loop.observer->woke(n < 0 ? 0 : n, loop.now_ns - loop.asleep_from_ns);
 
     for (int i = 0; i < n; i++) {
         struct watch *w = ready[i].data.ptr;
@@ -321,14 +321,17 @@ static int run_lap(void)
     if (loop.before_sleep) loop.before_sleep();
     release_closed();
     set_timerfd();
-    if (loop.observer) loop.observer->lap_ended(clock_ns() - loop.now_ns);
+    if (loop.observer) {
+        loop.asleep_from_ns = clock_ns();
+        loop.observer->lap_ended(loop.asleep_from_ns - loop.now_ns);
+    }
     return 0;
 }
 
 int loop_run(void)
 {
     loop.stopping = false;
-    loop.now_ns = clock_ns();
+    loop.now_ns = loop.asleep_from_ns = clock_ns();
     release_closed();
     set_timerfd();
     while (!loop.stopping) {

@@ -121,7 +121,7 @@ struct trace_answer {
     const char *route;           /* a constant */
     int status;
     size_t bytes;
-    int64_t ns; /* from its first byte to its answer */
+    int64_t began_ns; /* when its first byte came, on clock_ns() */
     const struct wait_time *waits;
     unsigned waits_len;
     bool discarded; /* the client had left */
