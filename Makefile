@@ -19,6 +19,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -MMD -MP
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
 DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl
 DEBS_PAGE  = chromium chromium-driver python3-selenium
+DEBS_BENCH = $(DEBS_BUILD) wrk nginx h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
@@ -45,6 +46,8 @@ help:
 	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser and the routes that long each'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering'
 	@echo 'make screenshots  DIR=build/screenshots: pictures of the page'
+	@echo 'make bench    Forno against its peers and against what the kernel allows; eight minutes'
+	@echo 'make siege    what an attack costs everybody else; two minutes'
 	@echo 'make demo     asynchronous and blocking, side by side; half a minute'
 	@echo 'make format   apply clang-format'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
@@ -202,6 +205,16 @@ screenshots: need-test server
 	@mkdir -p $(DIR)
 	FORNO_SERVER=$(CURDIR)/server $(PYTHON) tests/screenshots.py $(DIR)
 
+# BENCH_ARGS: see bench/README.md
+bench:
+	$(call need,$(DEBS_BENCH))
+	@$(MAKE) --no-print-directory server
+	$(PYTHON) bench/run.py $(BENCH_ARGS)
+
+# What an attack costs everybody else.
+siege: server
+	$(PYTHON) bench/siege.py
+
 demo: server
 	@$(PYTHON) bench/demo.py ./server
 
@@ -214,5 +227,5 @@ install: server
 clean:
 	rm -rf build server
 
-.PHONY: all help screenshots demo run test tsan torture fuzz check compiles layering format install clean need-build need-test need-page need-check \
+.PHONY: all help screenshots bench siege demo run test tsan torture fuzz check compiles layering format install clean need-build need-test need-page need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz

@@ -503,6 +503,7 @@ int main(int argc, char **argv)
     if (rc != 0) trace_note("epoll failed: %s", strerror(errno));
     app_stop();
     trace_flush();
+    watch_close(&server.signals);
     loop_close();
     return rc == 0 ? 0 : 1;
 }
