@@ -19,7 +19,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -MMD -MP
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
 DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl
 DEBS_PAGE  = chromium chromium-driver python3-selenium
-DEBS_BENCH = $(DEBS_BUILD) wrk nginx h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
+DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
