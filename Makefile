@@ -26,7 +26,7 @@ DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 SOURCES   := $(wildcard *.c app/*.c)
 UNITS     := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FORMATTED  = $(wildcard *.[ch] app/*.[ch] tests/*/*.[ch])
+FORMATTED  = $(wildcard *.[ch] app/*.[ch] bench/*.c tests/*/*.[ch])
 
 # What tests/faults/wrap.c can make fail.
 FAULTS = accept4 recv send epoll_wait epoll_ctl malloc calloc realloc
