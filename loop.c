@@ -16,6 +16,8 @@
 
 /* Enough that a busy lap pays one epoll_wait for many descriptors; few enough that timers are never far away. */
 #define LAP_EVENTS 256
+/* Of the completions that other threads have posted, so that whoever is ready beside them waits for a few steps, not for hundreds. */
+#define LAP_COMPLETIONS 64
 
 static struct {
     int epoll_fd;
@@ -34,6 +36,7 @@ static struct {
     struct watch post_watch; /* the eventfd */
     pthread_mutex_t post_lock;
     struct op *posted; /* newest first */
+    struct op *taken;  /* off the list, oldest first: the loop's own */
 
     const struct loop_observer *observer;
     void (*before_sleep)(void);
@@ -228,12 +231,21 @@ static void timerfd_ready(struct watch *w, uint32_t events)
 
 /* ---- op: completions from other threads ---------------------------------------------------------------------------- */
 
+/* The counter cannot overflow (EAGAIN), it counts bells; EINTR does not happen to a nonblocking descriptor. */
+static void ring(int fd)
+{
+    uint64_t one = 1;
+    ssize_t put = write(fd, &one, sizeof one);
+
+    assert(put == sizeof one);
+    (void)put;
+}
+
 /* Trap: the eventfd taken for a queue. It is only a doorbell: the list is the queue. Publish first, ring second, so that
  * whoever hears the bell finds the list; ring only when the list was empty: otherwise whoever found it empty has rung, or
  * is about to. */
 void loop_post(struct op *list)
 {
-    uint64_t one = 1;
     bool was_empty;
 
     pthread_mutex_lock(&loop.post_lock);
@@ -246,25 +258,19 @@ void loop_post(struct op *list)
         loop.posted = op;
     }
     pthread_mutex_unlock(&loop.post_lock);
-    if (!was_empty) return;
-    /* The counter cannot overflow (EAGAIN), it counts bells; EINTR does not happen to a nonblocking descriptor. */
-    ssize_t put = write(loop.post_watch.fd, &one, sizeof one);
-    assert(put == sizeof one);
-    (void)put;
+    if (was_empty) ring(loop.post_watch.fd);
 }
 
 /* Trap: the lost wakeup. Silence the bell first, take the list second: an op that slips in between rings again.
  * Trap: a callback with a mutex held. Lock, take the list, unlock, then work. */
-static void posts_ready(struct watch *w, uint32_t events)
+static void take_posted(void)
 {
     uint64_t rings;
-    struct op *newest, *oldest = NULL;
+    ssize_t got = read(loop.post_watch.fd, &rings, sizeof rings);
 
-    (void)events;
-    ssize_t got = read(w->fd, &rings, sizeof rings);
     (void)got;
     pthread_mutex_lock(&loop.post_lock);
-    newest = loop.posted;
+    struct op *newest = loop.posted;
     loop.posted = NULL;
     pthread_mutex_unlock(&loop.post_lock);
 
@@ -272,17 +278,25 @@ static void posts_ready(struct watch *w, uint32_t events)
         struct op *op = newest;
 
         newest = op->next;
-        op->next = oldest;
-        oldest = op;
+        op->next = loop.taken;
+        loop.taken = op;
     }
-    while (oldest) {
-        struct op *op = oldest;
+}
 
-        oldest = op->next;
+/* One commit can answer for hundreds. Some of them now, then everybody else's turn: what is left keeps the bell ringing. */
+static void posts_ready(struct watch *w, uint32_t events)
+{
+    (void)events;
+    if (!loop.taken) take_posted();
+    for (int i = 0; i < LAP_COMPLETIONS && loop.taken; i++) {
+        struct op *op = loop.taken;
+
+        loop.taken = op->next;
         op->next = NULL;
         if (loop.observer) loop.observer->completed(op);
         op->done(op);
     }
+    if (loop.taken) ring(w->fd);
 }
 
 /* ---- the lap -------------------------------------------------------------------------------------------------------- */
@@ -382,7 +396,7 @@ void loop_close(void)
     loop.heap = NULL;
     loop.heap_len = loop.heap_cap = 0;
     loop.timerfd_ns = 0;
-    loop.posted = NULL;
+    loop.posted = loop.taken = NULL;
     loop.observer = NULL;
     loop.before_sleep = NULL;
 }

@@ -981,6 +981,30 @@ static void test_what_slips_in_around_the_silencing_of_the_bell_is_not_forgotten
     assert_int_equal(done_count, 4);
 }
 
+static int done_before_lap, done_in_a_lap;
+
+static void count_lap(void)
+{
+    if (done_count - done_before_lap > done_in_a_lap) done_in_a_lap = done_count - done_before_lap;
+    done_before_lap = done_count;
+    lap_done();
+}
+
+static void test_a_flood_of_completions_leaves_the_others_their_turn(void **state)
+{
+    enum { FLOOD = 1000, TURN = 100 };
+    static struct op flood[FLOOD];
+
+    (void)state;
+    done_count = done_before_lap = done_in_a_lap = 0;
+    for (int i = 0; i < FLOOD; i++) flood[i] = (struct op){.done = count_done, .next = i + 1 < FLOOD ? &flood[i + 1] : NULL};
+    loop_post(flood);
+    loop_before_sleep(count_lap);
+    run_laps(FLOOD / 10);
+    assert_int_equal(done_count, FLOOD);
+    assert_in_range(done_in_a_lap, 1, TURN);
+}
+
 static sem_t back;
 
 static void ball_out(struct op *op)
@@ -1349,6 +1373,7 @@ int main(void)
         IN_A_LOOP(test_what_several_threads_post_arrives_once_and_in_order),
         IN_A_LOOP(test_what_done_posts_is_done_in_a_later_lap),
         IN_A_LOOP(test_what_slips_in_around_the_silencing_of_the_bell_is_not_forgotten),
+        IN_A_LOOP(test_a_flood_of_completions_leaves_the_others_their_turn),
         IN_A_LOOP(test_no_wakeup_is_lost),
         IN_A_LOOP(test_a_signal_is_only_an_empty_batch),
         IN_A_LOOP(test_a_stopped_loop_finishes_its_lap),
