@@ -272,8 +272,12 @@ void respond_field(struct req *r, const char *name, const char *format, ...)
 static void write_server_timing(struct buf *out, const struct req *r)
 {
     buf_puts(out, "Server-Timing: ");
-    for (unsigned i = 0; i < r->waits_len; i++)
-        buf_printf(out, "%s%s;dur=%.3f", i ? ", " : "", r->waits[i].what, (double)r->waits[i].ns / 1e6);
+    for (unsigned i = 0; i < r->waits_len; i++) {
+        if (i) buf_put(out, ", ", 2);
+        buf_puts(out, r->waits[i].what);
+        buf_puts(out, ";dur=");
+        buf_put_ms(out, r->waits[i].ns);
+    }
     buf_put(out, "\r\n", 2);
 }
 

@@ -6,6 +6,7 @@
 #include "http.h"
 
 #include <arpa/inet.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,6 +115,11 @@ void buf_printf(struct buf *b, const char *format, ...)
         room = (size_t)n + 1;
     }
     b->failed = true;
+}
+
+void buf_put_ms(struct buf *b, int64_t ns)
+{
+    buf_printf(b, "%" PRId64 ".%03d", ns / 1000000, (int)(ns / 1000 % 1000));
 }
 
 void buf_consume(struct buf *b, size_t n)
@@ -687,8 +693,8 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             }
             if (!token_lower[c]) FAIL(400, "The method is not a token.");
             if (m->method_len == HTTP_METHOD_MAX) FAIL(501, "This method is not known here.");
-            m->method_text[m->method_len++] = (char)c;
-            p++;
+            do m->method_text[m->method_len++] = *p++;
+            while (p < end && token_lower[(unsigned char)*p] && m->method_len < HTTP_METHOD_MAX);
             break;
 
         case TARGET:
@@ -732,6 +738,14 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             p++;
             break;
         case VERSION:
+            /* Nearly always it is this, and here as a whole. A sixth of the time that a curl GET takes to parse. */
+            if (m->matched == 0 && end - p >= 9 && memcmp(p, "HTTP/1.1\r", 9) == 0) {
+                m->minor = 1;
+                m->matched = 8;
+                m->state = LINE_LF;
+                p += 9;
+                break;
+            }
             if (!version_push(m, c)) return p;
             if (m->matched == 8) m->state = LINE_CR;
             p++;
@@ -1074,23 +1088,32 @@ void http_write_status(struct buf *b, int status)
 {
     struct slice date = date_line();
     const char *reason = http_reason(status);
-    char line[] = "HTTP/1.1 000 ";
+    size_t reason_len = strlen(reason);
+    char *at = buf_reserve(b, strlen("HTTP/1.1 200 \r\n") + reason_len + date.len);
 
-    line[9] = (char)('0' + status / 100 % 10);
-    line[10] = (char)('0' + status / 10 % 10);
-    line[11] = (char)('0' + status % 10);
-    buf_put(b, line, sizeof line - 1);
-    buf_puts(b, reason);
-    buf_put(b, "\r\n", 2);
-    buf_put(b, date.at, date.len);
+    if (!at) return;
+    at = mempcpy(at, "HTTP/1.1 ", 9);
+    *at++ = (char)('0' + status / 100 % 10);
+    *at++ = (char)('0' + status / 10 % 10);
+    *at++ = (char)('0' + status % 10);
+    *at++ = ' ';
+    at = mempcpy(at, reason, reason_len);
+    at = mempcpy(at, "\r\n", 2);
+    at = mempcpy(at, date.at, date.len);
+    b->end = (uint32_t)(at - b->mem);
 }
 
 void http_write_field(struct buf *b, const char *name, struct slice value)
 {
-    buf_puts(b, name);
-    buf_put(b, ": ", 2);
-    buf_put(b, value.at, value.len);
-    buf_put(b, "\r\n", 2);
+    size_t name_len = strlen(name);
+    char *at = buf_reserve(b, name_len + value.len + 4);
+
+    if (!at) return;
+    at = mempcpy(at, name, name_len);
+    at = mempcpy(at, ": ", 2);
+    if (value.len) at = mempcpy(at, value.at, value.len);
+    at = mempcpy(at, "\r\n", 2);
+    b->end = (uint32_t)(at - b->mem);
 }
 
 void http_write_length(struct buf *b, size_t content_length)

@@ -87,20 +87,19 @@ void trace_note(const char *format, ...)
     buf_printf(&logger.lines, logger.style == LOG_JSON ? "\",\"note\":\"%s\"}\n" : " %s\n", text);
 }
 
-static double ms(int64_t ns)
-{
-    return (double)ns / 1e6;
-}
-
 static void log_answer_text(const struct trace_answer *a)
 {
     struct buf *b = &logger.lines;
 
     log_time();
-    buf_printf(b, " %d %.*s %.*s %.3fms", a->status, a->method.len ? (int)a->method.len : 1, a->method.len ? a->method.at : "-",
-               a->target.len ? (int)a->target.len : 1, a->target.len ? a->target.at : "-", ms(clock_ns() - a->began_ns));
-    for (unsigned i = 0; i < a->waits_len; i++) buf_printf(b, " %s=%.3fms", a->waits[i].what, ms(a->waits[i].ns));
-    buf_printf(b, " %zuB conn=%u%s\n", a->bytes, a->conn, a->discarded ? " discarded: client gone" : "");
+    buf_printf(b, " %d %.*s %.*s ", a->status, a->method.len ? (int)a->method.len : 1, a->method.len ? a->method.at : "-",
+               a->target.len ? (int)a->target.len : 1, a->target.len ? a->target.at : "-");
+    buf_put_ms(b, clock_ns() - a->began_ns);
+    for (unsigned i = 0; i < a->waits_len; i++) {
+        buf_printf(b, "ms %s=", a->waits[i].what);
+        buf_put_ms(b, a->waits[i].ns);
+    }
+    buf_printf(b, "ms %zuB conn=%u%s\n", a->bytes, a->conn, a->discarded ? " discarded: client gone" : "");
 }
 
 /* Method and target are what the parser lets through: no quote, no backslash, no control byte. */
@@ -110,10 +109,15 @@ static void log_answer_json(const struct trace_answer *a)
 
     buf_puts(b, "{\"at\":\"");
     log_time();
-    buf_printf(b, "\",\"status\":%d,\"method\":\"%.*s\",\"target\":\"%.*s\",\"route\":\"%s\",\"ms\":%.3f,\"waits\":{", a->status,
+    buf_printf(b, "\",\"status\":%d,\"method\":\"%.*s\",\"target\":\"%.*s\",\"route\":\"%s\",\"ms\":", a->status,
                (int)a->method.len, a->method.len ? a->method.at : "", (int)a->target.len, a->target.len ? a->target.at : "",
-               a->route ? a->route : "", ms(clock_ns() - a->began_ns));
-    for (unsigned i = 0; i < a->waits_len; i++) buf_printf(b, "%s\"%s\":%.3f", i ? "," : "", a->waits[i].what, ms(a->waits[i].ns));
+               a->route ? a->route : "");
+    buf_put_ms(b, clock_ns() - a->began_ns);
+    buf_puts(b, ",\"waits\":{");
+    for (unsigned i = 0; i < a->waits_len; i++) {
+        buf_printf(b, "%s\"%s\":", i ? "," : "", a->waits[i].what);
+        buf_put_ms(b, a->waits[i].ns);
+    }
     buf_printf(b, "},\"bytes\":%zu,\"conn\":%u,\"discarded\":%s}\n", a->bytes, a->conn, a->discarded ? "true" : "false");
 }
 
@@ -363,8 +367,8 @@ static void loop_lap_ended(int64_t worked_ns)
     }
     if (!seen.stall_ns || worked_ns < seen.stall_ns) return;
     counters.stalls++;
-    trace_note("the loop stood still for %.1f ms: %s took %.1f ms of it", ms(worked_ns), seen.slowest[0] ? seen.slowest : "no step",
-               ms(seen.slowest_ns));
+    trace_note("the loop stood still for %.1f ms: %s took %.1f ms of it", (double)worked_ns / 1e6,
+               seen.slowest[0] ? seen.slowest : "no step", (double)seen.slowest_ns / 1e6);
 }
 
 void trace_open(enum log_style style, int64_t stall_ms, bool narrate)
