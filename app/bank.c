@@ -42,9 +42,9 @@ static cJSON *account_json(const struct db_account *a)
 {
     cJSON *json = cJSON_CreateObject();
 
-    cJSON_AddNumberToObject(json, "id", (double)a->id);
+    json_add_integer(json, "id", a->id);
     cJSON_AddStringToObject(json, "name", a->name);
-    cJSON_AddNumberToObject(json, "balance_cents", (double)a->balance_cents);
+    json_add_integer(json, "balance_cents", a->balance_cents);
     return json;
 }
 
@@ -116,13 +116,13 @@ static cJSON *entry_json(const struct db_entry *e)
     cJSON *json = cJSON_CreateObject();
     char at[INSTANT_SIZE];
 
-    cJSON_AddNumberToObject(json, "id", (double)e->id);
+    json_add_integer(json, "id", e->id);
     cJSON_AddStringToObject(json, "kind", kinds[e->kind]);
-    cJSON_AddNumberToObject(json, "amount_cents", (double)e->amount_cents);
+    json_add_integer(json, "amount_cents", e->amount_cents);
     cJSON_AddStringToObject(json, "at", instant(at, e->at_ms));
-    if (e->order_id) cJSON_AddNumberToObject(json, "order_id", (double)e->order_id);
-    if (e->transfer_id) cJSON_AddNumberToObject(json, "transfer_id", (double)e->transfer_id);
-    if (e->transfer_id) cJSON_AddNumberToObject(json, e->amount_cents < 0 ? "to" : "from", (double)e->peer_id);
+    if (e->order_id) json_add_integer(json, "order_id", e->order_id);
+    if (e->transfer_id) json_add_integer(json, "transfer_id", e->transfer_id);
+    if (e->transfer_id) json_add_integer(json, e->amount_cents < 0 ? "to" : "from", e->peer_id);
     if (e->note[0]) cJSON_AddStringToObject(json, "note", e->note);
     return json;
 }
@@ -179,10 +179,10 @@ static void transfer_made(struct req *r)
         return;
     }
     cJSON *json = cJSON_CreateObject();
-    cJSON_AddNumberToObject(json, "id", (double)t->id);
-    cJSON_AddNumberToObject(json, "to", (double)t->to);
-    cJSON_AddNumberToObject(json, "amount_cents", (double)t->amount_cents);
-    cJSON_AddNumberToObject(json, "balance_cents", (double)t->balance_cents);
+    json_add_integer(json, "id", t->id);
+    json_add_integer(json, "to", t->to);
+    json_add_integer(json, "amount_cents", t->amount_cents);
+    json_add_integer(json, "balance_cents", t->balance_cents);
     respond_field(r, "Cache-Control", "no-store");
     respond_json(r, 201, json);
 }

@@ -31,8 +31,8 @@ static void quote_considered(struct req *r)
     const struct quote *q = req_state(r);
     cJSON *json = cJSON_CreateObject();
 
-    cJSON_AddNumberToObject(json, "price_cents", (double)(500 + 50 * q->pizzas));
-    cJSON_AddNumberToObject(json, "eta_minutes", (double)(20 + q->pizzas / 2));
+    json_add_integer(json, "price_cents", 500 + 50 * q->pizzas);
+    json_add_integer(json, "eta_minutes", 20 + q->pizzas / 2);
     respond_json(r, 200, json);
 }
 
@@ -110,9 +110,9 @@ static void delivery_quoted(struct req *r)
         return;
     }
     cJSON *json = cJSON_CreateObject();
-    cJSON_AddNumberToObject(json, "order_id", (double)d->order.order.id);
-    cJSON_AddNumberToObject(json, "price_cents", (double)price_cents);
-    cJSON_AddNumberToObject(json, "eta_minutes", (double)eta_minutes);
+    json_add_integer(json, "order_id", d->order.order.id);
+    json_add_integer(json, "price_cents", price_cents);
+    json_add_integer(json, "eta_minutes", eta_minutes);
     respond_field(r, "Cache-Control", "no-store");
     respond_json(r, 200, json);
 }

@@ -4,6 +4,7 @@
  * that occur twice, numbers rounded to a double). A bank must not guess, so the bytes are looked over once before it sees them. */
 #include "app.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -264,6 +265,28 @@ bool json_read(struct req *r, const struct json_member *members, size_t n)
 }
 
 /* ---- out --------------------------------------------------------------------------------------------------------------------------- */
+
+#define INTEGER_SIZE 24
+
+static const char *digits(char text[INTEGER_SIZE], int64_t n)
+{
+    snprintf(text, INTEGER_SIZE, "%" PRId64, n);
+    return text;
+}
+
+void json_add_integer(cJSON *object, const char *name, int64_t n)
+{
+    char text[INTEGER_SIZE];
+
+    cJSON_AddRawToObject(object, name, digits(text, n));
+}
+
+cJSON *json_integer(int64_t n)
+{
+    char text[INTEGER_SIZE];
+
+    return cJSON_CreateRaw(digits(text, n));
+}
 
 void json_append(cJSON *list, cJSON *item)
 {

@@ -226,12 +226,12 @@ static cJSON *waterfall_json(const struct fan_out *f, const struct waterfall *w)
     cJSON *json = cJSON_CreateObject(), *calls;
 
     cJSON_AddStringToObject(json, "mode", f->mode);
-    cJSON_AddNumberToObject(json, "n", (double)f->n);
-    cJSON_AddNumberToObject(json, "ms", (double)f->ms);
+    json_add_integer(json, "n", f->n);
+    json_add_integer(json, "ms", f->ms);
     cJSON_AddNumberToObject(json, "total_ms", ms_of(w->total_ns));
     cJSON_AddNumberToObject(json, "sum_ms", ms_of(w->sum_ns));
     cJSON_AddNumberToObject(json, "longest_lap_ms", ms_of(w->longest_lap_ns));
-    cJSON_AddNumberToObject(json, "failed", w->failed);
+    json_add_integer(json, "failed", w->failed);
     calls = cJSON_AddArrayToObject(json, "calls");
     for (int64_t i = 0; i < f->n; i++) {
         const struct upstream_call *u = &f->calls[i].upstream;
@@ -411,20 +411,20 @@ static void payer_fetched(struct req *r)
     for (int i = 0; i < WITHDRAWALS; i++) made += l->transfers[i].transfer.job.rc == DB_OK;
     int64_t expected = START_CENTS - WITHDRAWALS * STEP_CENTS, ledger = l->accounts[0].balance_cents;
     cJSON *json = cJSON_CreateObject(), *toy, *real;
-    cJSON_AddNumberToObject(json, "withdrawals", WITHDRAWALS);
-    cJSON_AddNumberToObject(json, "each_cents", STEP_CENTS);
-    cJSON_AddNumberToObject(json, "start_cents", START_CENTS);
+    json_add_integer(json, "withdrawals", WITHDRAWALS);
+    json_add_integer(json, "each_cents", STEP_CENTS);
+    json_add_integer(json, "start_cents", START_CENTS);
     toy = cJSON_AddObjectToObject(json, "read_wait_write");
-    cJSON_AddNumberToObject(toy, "expected_cents", (double)expected);
-    cJSON_AddNumberToObject(toy, "balance_cents", (double)l->toy_cents);
-    cJSON_AddNumberToObject(toy, "missing_cents", (double)(l->toy_cents - expected));
+    json_add_integer(toy, "expected_cents", expected);
+    json_add_integer(toy, "balance_cents", l->toy_cents);
+    json_add_integer(toy, "missing_cents", l->toy_cents - expected);
     cJSON_AddStringToObject(toy, "why",
                             "Each read the balance, waited, and wrote what it had read, less its own: the others' withdrawals "
                             "were lost. One thread does not help: every wait lets somebody else in.");
     real = cJSON_AddObjectToObject(json, "ledger");
-    cJSON_AddNumberToObject(real, "expected_cents", (double)(START_CENTS - made * STEP_CENTS));
-    cJSON_AddNumberToObject(real, "balance_cents", (double)ledger);
-    cJSON_AddNumberToObject(real, "missing_cents", (double)(ledger - (START_CENTS - made * STEP_CENTS)));
+    json_add_integer(real, "expected_cents", START_CENTS - made * STEP_CENTS);
+    json_add_integer(real, "balance_cents", ledger);
+    json_add_integer(real, "missing_cents", ledger - (START_CENTS - made * STEP_CENTS));
     cJSON_AddStringToObject(real, "why",
                             "Reading and writing are one transaction, with no wait inside that anybody could slip into.");
     respond_json(r, 200, json);

@@ -95,9 +95,9 @@ void get_loop_events(struct req *r)
     cJSON_AddStringToObject(hello, "version", FORNO_VERSION);
     cJSON_AddBoolToObject(hello, "blocking", app_options->blocking);
     cJSON_AddBoolToObject(hello, "own_courier", app_is_own_courier);
-    cJSON_AddNumberToObject(hello, "tick_ms", (double)(TICK_NS / NS_PER_MS));
-    cJSON_AddNumberToObject(hello, "stall_ms", (double)app_options->stall_ms);
-    cJSON_AddNumberToObject(hello, "conn", req_conn(r));
+    json_add_integer(hello, "tick_ms", TICK_NS / NS_PER_MS);
+    json_add_integer(hello, "stall_ms", app_options->stall_ms);
+    json_add_integer(hello, "conn", req_conn(r));
     stream_put(r, "retry: 1000\n\n", 13);
     put_event(r, "hello", hello);
 
@@ -132,18 +132,18 @@ static cJSON *record_json(const struct trace_record *t)
     case TRACE_WOKEN: value /= 1000; break;
     case TRACE_BAKE: value /= NS_PER_MS; break;
     }
-    json_append(json, cJSON_CreateNumber((double)(t->at_ns / 1000)));
+    json_append(json, json_integer(t->at_ns / 1000));
     json_append(json, cJSON_CreateString(kinds[t->kind]));
-    json_append(json, cJSON_CreateNumber(t->req));
-    json_append(json, cJSON_CreateNumber(t->conn));
+    json_append(json, json_integer(t->req));
+    json_append(json, json_integer(t->conn));
     json_append(json, cJSON_CreateString(t->name));
-    json_append(json, cJSON_CreateNumber((double)value));
+    json_append(json, json_integer(value));
     return json;
 }
 
 static void put_number(cJSON *json, const char *name, uint64_t value)
 {
-    cJSON_AddNumberToObject(json, name, (double)value);
+    json_add_integer(json, name, (int64_t)value);
 }
 
 /* What has happened since the last tick, and how things are now. */

@@ -133,8 +133,8 @@ void orders_start(void)
         cJSON *pizza = cJSON_CreateObject();
 
         cJSON_AddStringToObject(pizza, "flavor", menu[i].flavor);
-        cJSON_AddNumberToObject(pizza, "price_cents", (double)menu[i].price_cents);
-        cJSON_AddNumberToObject(pizza, "bake_ms", (double)bake_ms(&menu[i]));
+        json_add_integer(pizza, "price_cents", menu[i].price_cents);
+        json_add_integer(pizza, "bake_ms", bake_ms(&menu[i]));
         json_append(list, pizza);
     }
     menu_text = json_text(json);
@@ -173,14 +173,14 @@ static cJSON *order_json(const struct order *o, enum order_status status, int64_
     cJSON *json = cJSON_CreateObject();
     char text[INSTANT_SIZE];
 
-    cJSON_AddNumberToObject(json, "id", (double)o->id);
+    json_add_integer(json, "id", o->id);
     cJSON_AddStringToObject(json, "status", status_name(status));
     cJSON_AddStringToObject(json, "flavor", o->flavor);
-    cJSON_AddNumberToObject(json, "pizzas", (double)o->pizzas);
-    cJSON_AddNumberToObject(json, "price_cents", (double)o->price_cents);
+    json_add_integer(json, "pizzas", o->pizzas);
+    json_add_integer(json, "price_cents", o->price_cents);
     cJSON_AddStringToObject(json, "placed_at", instant(text, o->placed_at_ms));
     cJSON_AddStringToObject(json, "ready_at", instant(text, o->ready_at_ms));
-    cJSON_AddNumberToObject(json, "ready_in_ms", status == ORDER_BAKING ? (double)(o->ready_at_ms - now_ms) : 0);
+    json_add_integer(json, "ready_in_ms", status == ORDER_BAKING ? o->ready_at_ms - now_ms : 0);
     if (status == ORDER_CANCELLED) cJSON_AddStringToObject(json, "cancelled_at", instant(text, o->cancelled_at_ms));
     return json;
 }

@@ -79,7 +79,7 @@ static void answer(struct req *r, enum problem p, const char *detail)
     snprintf(type, sizeof type, "/problems/%s", problems[p].name);
     cJSON_AddStringToObject(json, "type", type);
     cJSON_AddStringToObject(json, "title", problems[p].title);
-    cJSON_AddNumberToObject(json, "status", problems[p].status);
+    json_add_integer(json, "status", problems[p].status);
     cJSON_AddStringToObject(json, "detail", detail ? detail : problems[p].text);
     if (problems[p].status == 401)
         respond_field(r, "WWW-Authenticate", "Bearer realm=\"forno\"%s",
@@ -186,7 +186,7 @@ static cJSON *explain(enum problem p)
     snprintf(type, sizeof type, "/problems/%s", problems[p].name);
     cJSON_AddStringToObject(json, "type", type);
     cJSON_AddStringToObject(json, "title", problems[p].title);
-    cJSON_AddNumberToObject(json, "status", problems[p].status);
+    json_add_integer(json, "status", problems[p].status);
     cJSON_AddStringToObject(json, "explanation", problems[p].text);
     return json;
 }
