@@ -98,7 +98,7 @@ enum statement {
     ENTRY_FIRST, ENTRY_SECOND, ENTRIES_OF,
     KEY_FIND, KEY_KEEP,
     ORDER_PLACE, ORDER_OF, ORDER_CANCEL, ORDERS_OF, ORDERS_BAKING, ORDERS_READY, ORDERS_CANCELLED,
-    EVENTS_MISSED, EVENTS_AFTER, EVENTS_NEXT,
+    EVENTS_AFTER, EVENTS_LEFT, EVENTS_NEXT,
     PROBE, SLOW,
     STATEMENTS
 };
@@ -156,7 +156,7 @@ static const char *const sql[STATEMENTS] = {
     "SELECT cancelled_at_ms, 2, * FROM orders INDEXED BY orders_by_cancelled" \
     "  WHERE account_id = ?1 AND cancelled_at_ms >= ?2 AND cancelled_at_ms < ?3"
 #define EVENTS "WITH events AS (" PLACED " UNION ALL " READY " UNION ALL " CANCELLED ") "
-    [EVENTS_MISSED] = EVENTS "SELECT count(*) FROM (SELECT id FROM events WHERE (happened_ms, id, event) > (?2, ?4, ?5) LIMIT ?6)",
+    [EVENTS_LEFT] = EVENTS "SELECT count(*) FROM (SELECT id FROM events WHERE (happened_ms, id, event) > (?2, ?4, ?5) LIMIT ?6)",
     [EVENTS_AFTER] = EVENTS "SELECT " ORDER_COLUMNS ", happened_ms, event FROM events "
                             "WHERE (happened_ms, id, event) > (?2, ?4, ?5) ORDER BY happened_ms, id, event LIMIT ?6",
     [EVENTS_NEXT] = "SELECT min(at_ms) FROM ("
@@ -173,12 +173,19 @@ static const char *const sql[STATEMENTS] = {
 
 /* ---- what the worker owns -------------------------------------------------------------------------------------------------------- */
 
+/* Jobs in order, and how many. */
+struct jobs {
+    struct db_job *first, **last;
+    size_t count;
+};
+
 static struct {
+    struct jobs gathered; /* the loop's: submitted in this lap */
+
     /* the queue: shared, under the lock */
     pthread_mutex_t lock;
     pthread_cond_t not_empty;
-    struct db_job *first, **last;
-    size_t waiting;
+    struct jobs queue;
     bool closing;
 
     pthread_t thread;
@@ -196,9 +203,9 @@ static struct {
 
     /* for those who look on */
     atomic_bool busy;
-    atomic_size_t depth;
+    atomic_size_t depth; /* gathered and queued */
     atomic_uint_fast64_t reads, writes, batches, commits, refused, group_max;
-} db = {.lock = PTHREAD_MUTEX_INITIALIZER, .not_empty = PTHREAD_COND_INITIALIZER, .last = &db.first};
+} db = {.lock = PTHREAD_MUTEX_INITIALIZER, .not_empty = PTHREAD_COND_INITIALIZER};
 
 int64_t wall_ms(void)
 {
@@ -646,8 +653,9 @@ static enum db_rc fetch_number(sqlite3_stmt *s, int64_t *number)
 static void order_events(struct db_job *job)
 {
     struct db_events *e = OPERATION(db_events, job);
+    struct event_cursor told = e->cursor;
     struct db_account who;
-    int64_t missed = 0;
+    int64_t left = 0;
     enum db_rc rc = DB_OK;
 
     e->count = 0;
@@ -657,13 +665,19 @@ static void order_events(struct db_job *job)
         rc = find_account(&e->token, &who);
         if (rc == DB_OK) e->account_id = who.id;
     }
-    if (rc == DB_OK && !e->from_now) rc = fetch_number(bind_events(EVENTS_MISSED, e, EVENTS_TOLD + 1), &missed);
-    e->lost = missed > EVENTS_TOLD;
+    if (rc == DB_OK && !e->from_now) rc = read_events(e);
+    /* How many more? Only who has been away for long needs to be told. */
+    if (rc == DB_OK && e->more) rc = fetch_number(bind_events(EVENTS_LEFT, e, EVENTS_TOLD + 1), &left);
+    if (left + (int64_t)e->count > EVENTS_TOLD) {
+        e->lost = true;
+        e->more = false;
+        e->count = 0;
+    }
     /* The present: everything before this millisecond has been told, or is not going to be. */
     if (e->from_now || e->lost) e->cursor = (struct event_cursor){db.now_ms - 1, INT64_MAX, EVENT_CANCELLED};
-    else if (rc == DB_OK) rc = read_events(e);
     if (rc == DB_OK) rc = fetch_number(bind(EVENTS_NEXT, "ii", e->account_id, db.now_ms), &e->next_ms);
-    if (e->next_ms) e->next_ms++; /* what happens in a millisecond can be told when it is over */
+    if (e->next_ms) e->next_ms++;      /* what happens in a millisecond can be told when it is over */
+    if (rc != DB_OK) e->cursor = told; /* to be told another time */
     job->rc = rc;
 }
 
@@ -821,12 +835,6 @@ static enum db_rc ready(void)
 
 /* ---- the worker ------------------------------------------------------------------------------------------------------------------------------ */
 
-/* Jobs in order, and how many. */
-struct jobs {
-    struct db_job *first, **last;
-    size_t count;
-};
-
 static void jobs_push(struct jobs *jobs, struct db_job *job)
 {
     if (!jobs->first) jobs->last = &jobs->first;
@@ -834,6 +842,17 @@ static void jobs_push(struct jobs *jobs, struct db_job *job)
     *jobs->last = job;
     jobs->last = &job->next;
     jobs->count++;
+}
+
+/* Put all of `more` behind what is there, and leave it empty. */
+static void jobs_move(struct jobs *jobs, struct jobs *more)
+{
+    if (!more->first) return;
+    if (!jobs->first) jobs->last = &jobs->first;
+    *jobs->last = more->first;
+    jobs->last = more->last;
+    jobs->count += more->count;
+    *more = (struct jobs){0};
 }
 
 static void fail_all(struct jobs *jobs, enum db_rc rc)
@@ -941,47 +960,48 @@ static void *worker(void *unused)
     (void)unused;
     for (;;) {
         pthread_mutex_lock(&db.lock);
-        while (!db.first && !db.closing) pthread_cond_wait(&db.not_empty, &db.lock);
-        struct db_job *batch = db.first;
-        db.first = NULL;
-        db.last = &db.first;
-        db.waiting = 0;
-        atomic_store(&db.busy, batch != NULL); /* first: who sees an empty queue shall see the worker at work */
-        atomic_store(&db.depth, 0);
+        while (!db.queue.first && !db.closing) pthread_cond_wait(&db.not_empty, &db.lock);
+        struct jobs batch = db.queue;
+        db.queue = (struct jobs){0};
+        atomic_store(&db.busy, batch.count > 0); /* first: who sees an empty queue shall see the worker at work */
+        atomic_fetch_sub(&db.depth, batch.count);
         pthread_mutex_unlock(&db.lock);
-        if (!batch) return NULL; /* closing, and all is done */
-        run_batch(batch);
+        if (!batch.count) return NULL; /* closing, and all is done */
+        run_batch(batch.first);
         atomic_store(&db.busy, false);
     }
+}
+
+/* What a lap has gathered goes to the worker at its end: one lock and one wake-up for all of them, and batches that share their
+ * transaction. Against handing over each as it comes, it takes a quarter off the CPU time of GET /accounts/1 at 64 connections.
+ * Loop thread. */
+static void hand_over(void)
+{
+    if (!db.gathered.count) return;
+    pthread_mutex_lock(&db.lock);
+    jobs_move(&db.queue, &db.gathered);
+    pthread_mutex_unlock(&db.lock);
+    pthread_cond_signal(&db.not_empty);
 }
 
 /* Loop thread. */
 static void submit(struct db_job *job, void (*run_job)(struct db_job *), bool writes, struct op *op)
 {
-    bool full;
-
     *job = (struct db_job){.op = op, .run = run_job, .writes = writes};
     op->what = "db";
     if (db.options.blocking) { /* the loop waits for the disk, and everybody with it */
         run_batch(job);
         return;
     }
-    pthread_mutex_lock(&db.lock);
-    full = db.waiting >= DB_QUEUE_MAX;
-    if (!full) {
-        *db.last = job;
-        db.last = &job->next;
-        atomic_store(&db.depth, ++db.waiting);
-    }
-    pthread_mutex_unlock(&db.lock);
-    if (full) {
+    if (atomic_load(&db.depth) >= DB_QUEUE_MAX) {
         job->rc = DB_QUEUE_FULL;
         atomic_fetch_add(&db.refused, 1);
         op->next = NULL;
         loop_post(op); /* trap: completing inside the call that started it */
         return;
     }
-    pthread_cond_signal(&db.not_empty);
+    atomic_fetch_add(&db.depth, 1);
+    jobs_push(&db.gathered, job);
 }
 
 /* clang-format off */
@@ -1004,6 +1024,8 @@ int db_open(const struct db_options *options, char *error, size_t error_size)
     sigset_t all, before;
     int rc = 0;
 
+    /* Nobody here asks SQLite how much memory it uses: without counting, and a lock for it, 8 % fewer instructions for an order. */
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     db.options = *options;
     db.closing = false;
     const char *wrong = open_handle(true);
@@ -1013,6 +1035,7 @@ int db_open(const struct db_options *options, char *error, size_t error_size)
         return -1;
     }
     if (options->blocking) return 0;
+    loop_before_sleep(hand_over);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the loop's business */
     rc = pthread_create(&db.thread, NULL, worker, NULL);
@@ -1026,6 +1049,7 @@ int db_open(const struct db_options *options, char *error, size_t error_size)
 void db_close(void)
 {
     if (!db.options.blocking) {
+        hand_over();
         pthread_mutex_lock(&db.lock);
         db.closing = true;
         pthread_mutex_unlock(&db.lock);

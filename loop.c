@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -18,6 +19,7 @@
 #define LAP_EVENTS 256
 /* Of the completions that other threads have posted, so that whoever is ready beside them waits for a few steps, not for hundreds. */
 #define LAP_COMPLETIONS 64
+#define BEFORE_SLEEP_MAX 4
 
 static struct {
     int epoll_fd;
@@ -39,7 +41,7 @@ static struct {
     struct op *taken;  /* off the list, oldest first: the loop's own */
 
     const struct loop_observer *observer;
-    void (*before_sleep)(void);
+    void (*before_sleep[BEFORE_SLEEP_MAX])(void);
 } loop = {.epoll_fd = -1, .timer_watch.fd = -1, .post_watch.fd = -1, .post_lock = PTHREAD_MUTEX_INITIALIZER};
 
 int64_t clock_ns(void)
@@ -308,7 +310,18 @@ void loop_observe(const struct loop_observer *observer)
 
 void loop_before_sleep(void (*hook)(void))
 {
-    loop.before_sleep = hook;
+    unsigned i = 0;
+
+    while (i < BEFORE_SLEEP_MAX && loop.before_sleep[i] && loop.before_sleep[i] != hook) i++;
+    assert(i < BEFORE_SLEEP_MAX);
+    loop.before_sleep[i] = hook;
+}
+
+static void prepare_to_sleep(void)
+{
+    for (unsigned i = 0; i < BEFORE_SLEEP_MAX && loop.before_sleep[i]; i++) loop.before_sleep[i]();
+    release_closed();
+    set_timerfd();
 }
 
 static int run_lap(void)
@@ -332,9 +345,7 @@ static int run_lap(void)
         loop.timers_due = false;
         run_timers();
     }
-    if (loop.before_sleep) loop.before_sleep();
-    release_closed();
-    set_timerfd();
+    prepare_to_sleep();
     if (loop.observer) {
         loop.asleep_from_ns = clock_ns();
         loop.observer->lap_ended(loop.asleep_from_ns - loop.now_ns);
@@ -346,8 +357,7 @@ int loop_run(void)
 {
     loop.stopping = false;
     loop.now_ns = loop.asleep_from_ns = clock_ns();
-    release_closed();
-    set_timerfd();
+    prepare_to_sleep();
     while (!loop.stopping) {
         if (run_lap() != 0) return -1;
     }
@@ -398,5 +408,5 @@ void loop_close(void)
     loop.timerfd_ns = 0;
     loop.posted = loop.taken = NULL;
     loop.observer = NULL;
-    loop.before_sleep = NULL;
+    memset(loop.before_sleep, 0, sizeof loop.before_sleep);
 }

@@ -116,7 +116,8 @@ struct loop_observer {
 
 void loop_observe(const struct loop_observer *observer); /* borrows; NULL: nobody looks */
 
-/* Called before every sleep, after the lap's work: the place to hand over what the lap gathered. NULL: nothing. */
+/* Call this before every sleep, after the lap's work, from now on: the place to hand over what the lap gathered. Several may be
+ * called so, in the order in which they came; the same one twice is once. */
 void loop_before_sleep(void (*hook)(void));
 
 size_t loop_timers(void);  /* pending now */

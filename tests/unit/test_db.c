@@ -148,6 +148,21 @@ static void finish(void)
     started = completed = 0;
 }
 
+static void stop(struct op *op)
+{
+    (void)op;
+    loop_stop();
+}
+
+/* What has been started goes to the worker at the end of a lap. */
+static void one_lap(void)
+{
+    struct op op = {.done = stop};
+
+    loop_post(&op);
+    assert_int_equal(loop_run(), 0);
+}
+
 /* While the worker is held, what is started waits in the queue; released, it takes all of it at once. */
 static struct db_slow slow;
 
@@ -155,6 +170,7 @@ static void hold_worker(void)
 {
     slow = (struct db_slow){.ms = 60000};
     db_slow_query(&slow, await());
+    one_lap();
     while (db_queue_depth() > 0) sched_yield();
     assert_true(db_worker_busy());
 }

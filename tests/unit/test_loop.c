@@ -110,9 +110,16 @@ static void lap_done(void)
     if (++laps >= last_lap) loop_stop();
 }
 
+static void (*hook)(void); /* what happens before every sleep; it calls lap_done() */
+
+static void before_sleep(void)
+{
+    hook();
+}
+
 static void run_laps(int n)
 {
-    last_lap = laps + n;
+    last_lap = laps + n + 1; /* the loop also sleeps before the first */
     watch_arm(&metronome, EPOLLIN);
     assert_int_equal(loop_run(), 0);
 }
@@ -134,7 +141,8 @@ static int setup(void **state)
     watches_before = loop_watches();
     laps = 0;
     if (loop_open() != 0) return -1;
-    loop_before_sleep(lap_done);
+    hook = lap_done;
+    loop_before_sleep(before_sleep);
     return watch_open(&metronome, eventfd(1, EFD_NONBLOCK | EFD_CLOEXEC), EPOLLIN, &kind);
 }
 
@@ -999,7 +1007,7 @@ static void test_a_flood_of_completions_leaves_the_others_their_turn(void **stat
     done_count = done_before_lap = done_in_a_lap = 0;
     for (int i = 0; i < FLOOD; i++) flood[i] = (struct op){.done = count_done, .next = i + 1 < FLOOD ? &flood[i + 1] : NULL};
     loop_post(flood);
-    loop_before_sleep(count_lap);
+    hook = count_lap;
     run_laps(FLOOD / 10);
     assert_int_equal(done_count, FLOOD);
     assert_in_range(done_in_a_lap, 1, TURN);
@@ -1125,9 +1133,9 @@ static void test_a_stopped_loop_finishes_its_lap(void **state)
     run_until_stopped();
     assert_int_equal(a.calls, 1);
     assert_int_equal(b.calls, 1);
-    assert_int_equal(laps, 1);
-    run_until_stopped(); /* and can be run again */
-    assert_int_equal(laps, 2);
+    assert_int_equal(laps, 2); /* it slept before its lap, and would have slept after it */
+    run_until_stopped();       /* and can be run again */
+    assert_int_equal(laps, 4);
     probe_close(&a);
     probe_close(&b);
 }
@@ -1212,15 +1220,37 @@ static void test_an_observer_sees_the_lap_in_order(void **state)
     deadline = (struct alarm_clock){.timer.fired = alarm_fired, .act = note_and_stop};
     *order = '\0';
     loop_observe(&observer);
-    loop_before_sleep(note_hook);
+    hook = note_hook;
     loop_post(&query);
     probe_feed(&p);
     run_until_stopped();
-    assert_string_equal(order, "woke:2 eventfd db done client ready before-sleep released slept "
+    assert_string_equal(order, "before-sleep woke:2 eventfd db done client ready before-sleep released slept "
                                "woke:1 timerfd fires deadline before-sleep slept");
     loop_observe(NULL);
     run_laps(1);
-    assert_string_equal(order + strlen(order) - strlen("slept before-sleep"), "slept before-sleep"); /* nobody looks */
+    assert_string_equal(strstr(order, "deadline"), "deadline before-sleep slept before-sleep before-sleep"); /* nobody looks */
+}
+
+static void note_first(void)
+{
+    note("first");
+}
+
+static void note_second(void)
+{
+    note("second");
+    loop_stop();
+}
+
+static void test_who_wants_to_be_called_before_sleep_is_called_in_turn_and_once(void **state)
+{
+    (void)state;
+    *order = '\0';
+    loop_before_sleep(note_first);
+    loop_before_sleep(note_second);
+    loop_before_sleep(note_first);
+    run_laps(1);
+    assert_string_equal(order, "first second");
 }
 
 static void close_second_before_sleep(void)
@@ -1236,7 +1266,7 @@ static void test_what_is_closed_before_sleep_is_released_in_the_same_lap(void **
     (void)state;
     probe_pipe(&p, EPOLLIN);
     second = &p;
-    loop_before_sleep(close_second_before_sleep);
+    hook = close_second_before_sleep;
     run_laps(1);
     assert_int_equal(p.releases, 1);
 }
@@ -1378,6 +1408,7 @@ int main(void)
         IN_A_LOOP(test_a_signal_is_only_an_empty_batch),
         IN_A_LOOP(test_a_stopped_loop_finishes_its_lap),
         IN_A_LOOP(test_an_observer_sees_the_lap_in_order),
+        IN_A_LOOP(test_who_wants_to_be_called_before_sleep_is_called_in_turn_and_once),
         IN_A_LOOP(test_what_is_closed_before_sleep_is_released_in_the_same_lap),
         IN_A_LOOP(test_now_is_the_moment_the_lap_woke_up),
         IN_A_LOOP(test_when_epoll_fails_the_loop_says_so),
