@@ -738,7 +738,7 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             p++;
             break;
         case VERSION:
-            /* Nearly always it is this, and here as a whole. A sixth of the time that a curl GET takes to parse. */
+            /* Nearly always it is this, and here as a whole. With the method in one loop it saves a sixth of a curl GET. */
             if (m->matched == 0 && end - p >= 9 && memcmp(p, "HTTP/1.1\r", 9) == 0) {
                 m->minor = 1;
                 m->matched = 8;

@@ -39,7 +39,7 @@ char *buf_reserve(struct buf *b, size_t n); /* room for n bytes after the conten
 void buf_put(struct buf *b, const void *bytes, size_t n);
 void buf_puts(struct buf *b, const char *text);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void buf_put_ms(struct buf *b, int64_t ns); /* as milliseconds: "12.345". printf's %.3f takes ten times as long */
+void buf_put_ms(struct buf *b, int64_t ns); /* as milliseconds: "12.345", without floating point */
 void buf_consume(struct buf *b, size_t n);  /* gives the memory back when the last byte goes */
 void buf_free(struct buf *b);
 
