@@ -24,6 +24,12 @@
 #define WRITE_NS (30 * NS_PER_S)
 #define LINGER_NS (2 * NS_PER_S)
 #define LINGER_MAX_NS (10 * NS_PER_S)
+#define LEAST_RATE \
+    1024 /* bytes a second that a body, or the reader of an answer, must make on average, once its first deadline is over:
+                           whoever sends or takes a byte now and then always makes progress */
+#define TURN_NS (10 * NS_PER_MS) /* a step that took so long is the last of its connection in this lap */
+#define LET_GO_NS NS_PER_S       /* who has been idle for less than this is about to speak */
+#define LET_GO 32                /* idle connections closed at a time to make room for newcomers */
 
 #define INPUT_SIZE 65536        /* one recv() reads at most this much, so that nobody starves */
 #define OUTPUT_HIGH 65536       /* with more than this unsent, no further pipelined request is begun */
@@ -36,6 +42,12 @@ enum conn_state {
     CONN_LINGERING /* all is sent, our side is shut; reading until the client shuts his */
 };
 
+/* How fast bytes have moved, since when. */
+struct pace {
+    int64_t from_ns;
+    int64_t bytes;
+};
+
 struct conn {
     struct watch watch;
     struct timer deadline; /* armed at or before the real deadline, and moved when it fires too early */
@@ -43,13 +55,16 @@ struct conn {
     struct req *req; /* being read, or out; NULL when idle */
     struct buf in;   /* pipelined bytes that came while a request was out */
     struct buf out;
-    struct peer *peer; /* whose connection it is, when these are counted */
-    int64_t since_ns;  /* the last progress, or the first byte of the head being read */
-    int64_t linger_ns; /* when lingering began */
+    struct peer *peer;   /* whose connection it is, when these are counted */
+    int64_t since_ns;    /* the last progress, or the first byte of the head being read */
+    int64_t linger_ns;   /* when lingering began */
+    struct pace body;    /* of the one being read */
+    struct pace answers; /* of what is in out; from_ns 0: nothing has had to wait there yet */
     uint32_t id;
     uint8_t state;
     bool running; /* req is out: its steps are at work or waiting */
-    bool eof;     /* the client has shut his side; he may still be reading */
+    bool shut;    /* the client has shut his side: he sends no more, but may still be reading */
+    bool eof;     /* and all that he sent before has been read */
     bool traced;  /* what goes out next is an answer that is in the recording */
 };
 
@@ -63,6 +78,7 @@ static struct {
     struct req *live; /* every request there is, with or without its client */
     uint32_t next_id;
     bool draining;
+    bool turn_over; /* a step has taken long: the connection that is being served has had its turn */
     void (*on_close)(void);
     struct req *free;
     size_t free_len;
@@ -200,6 +216,12 @@ static void req_finish(struct req *r)
     req_free(r);
 }
 
+/* The one place that cuts waiting short, whatever the reason and whatever is waited for. */
+static void req_hurry(struct req *r)
+{
+    if (r->waiting && r->op.cut_short && req_cut_short(r)) r->op.cut_short(&r->op);
+}
+
 static void req_run(struct req *r, step_fn *step)
 {
     const char *name = r->step_name;
@@ -207,10 +229,12 @@ static void req_run(struct req *r, step_fn *step)
     r->waiting = false;
     step(r);
     int64_t took_ns = trace_step(name);
+    if (took_ns >= TURN_NS) conns.turn_over = true;
     if (r->trace) trace(TRACE_STEP, r->trace, 0, name, took_ns);
     if (r->trace && r->waiting) trace(TRACE_WAIT, r->trace, 0, r->op.what, 0);
     assert(r->waiting != r->answered); /* rule 1 */
     if (r->answered) req_finish(r);
+    else req_hurry(r); /* it may have begun to wait for what has lost its point already */
 }
 
 static void req_op_done(struct op *op)
@@ -235,8 +259,8 @@ struct op *await_(struct req *r, step_fn *next, const char *name)
     r->waiting = true;
     r->step = next;
     r->step_name = name;
+    r->op = (struct op){.done = req_op_done, .first = r->awaited_ns == 0};
     r->awaited_ns = clock_ns();
-    r->op = (struct op){.done = req_op_done};
     return &r->op;
 }
 
@@ -249,7 +273,7 @@ bool server_draining(void)
 
 bool req_cut_short(const struct req *r)
 {
-    return conns.draining || !r->conn;
+    return conns.draining || !r->conn || r->conn->shut;
 }
 
 uint32_t req_conn(const struct req *r)
@@ -259,14 +283,14 @@ uint32_t req_conn(const struct req *r)
 
 void respond_field(struct req *r, const char *name, const char *format, ...)
 {
-    char value[512];
     va_list args;
 
+    buf_puts(&r->fields, name);
+    buf_puts(&r->fields, ": ");
     va_start(args, format);
-    int n = vsnprintf(value, sizeof value, format, args);
+    buf_vprintf(&r->fields, format, args);
     va_end(args);
-    if (n < 0 || (size_t)n >= sizeof value) return;
-    http_write_field(&r->fields, name, (struct slice){value, (size_t)n});
+    buf_puts(&r->fields, "\r\n");
 }
 
 static void write_server_timing(struct buf *out, const struct req *r)
@@ -362,16 +386,29 @@ void stream_end(struct req *r)
 
 /* ---- deadlines -------------------------------------------------------------------------------------------------------------- */
 
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t pace_due_ns(const struct pace *p, int64_t grace_ns)
+{
+    return p->from_ns + grace_ns + p->bytes * (NS_PER_S / LEAST_RATE);
+}
+
 static int64_t conn_due_ns(const struct conn *c)
 {
     if (c->state == CONN_LINGERING) {
-        int64_t last_ns = c->linger_ns + LINGER_MAX_NS, next_ns = c->since_ns + LINGER_NS;
-        return next_ns < last_ns ? next_ns : last_ns;
+        return earlier(c->linger_ns + LINGER_MAX_NS, c->since_ns + LINGER_NS);
     }
-    if (buf_len(&c->out)) return c->since_ns + WRITE_NS;
+    if (buf_len(&c->out)) {
+        bool paced = c->answers.from_ns && !(c->req && c->req->streaming); /* a stream is as slow as its events */
+        return earlier(c->since_ns + WRITE_NS, paced ? pace_due_ns(&c->answers, WRITE_NS) : INT64_MAX);
+    }
     if (c->running) return INT64_MAX; /* it waits for us, not we for it */
     if (!c->req || c->req->msg.phase == HTTP_FRESH) return c->since_ns + IDLE_NS;
-    return c->since_ns + (c->req->msg.phase == HTTP_IN_HEAD ? HEAD_NS : BODY_NS);
+    if (c->req->msg.phase == HTTP_IN_HEAD) return c->since_ns + HEAD_NS;
+    return earlier(c->since_ns + BODY_NS, pace_due_ns(&c->body, BODY_NS));
 }
 
 /* One timer per connection, moved when it fires too early, not at every byte: a deadline that only ever recedes costs
@@ -397,7 +434,7 @@ static void conn_overdue(struct timer *t)
     /* A stalled request is told so. An idle, lingering or unreading client is not: he did not ask, or does not listen. */
     if (r && !c->running && c->state == CONN_OPEN && r->msg.phase != HTTP_FRESH && !buf_len(&c->out)) {
         r->msg.error = r->msg.phase == HTTP_IN_HEAD ? "The head of the request did not arrive in time."
-                                                    : "The body of the request did not arrive in time.";
+                                                    : "The body of the request did not arrive in time, or came too slowly.";
         r->msg.status = 408;
         r->msg.phase = HTTP_FAILED;
         r->msg.keep_alive = false;
@@ -428,7 +465,7 @@ static void conn_close(struct conn *c)
     c->req = NULL;
     if (r && c->running) { /* the work goes on; the op is told that nobody is in a hurry for it any more */
         r->conn = NULL;
-        if (r->waiting && r->op.cut_short) r->op.cut_short(&r->op);
+        req_hurry(r);
     } else if (r) {
         req_free(r);
     }
@@ -455,7 +492,10 @@ static void conn_flush(struct conn *c)
         ssize_t n = send(c->watch.fd, c->out.mem + c->out.start, buf_len(&c->out), MSG_NOSIGNAL); /* trap: SIGPIPE */
 
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            if (!c->answers.from_ns) c->answers = (struct pace){.from_ns = loop_now_ns()};
+            return;
+        }
         if (n < 0) {
             conn_close(c); /* the client is gone: that is no error */
             return;
@@ -464,8 +504,10 @@ static void conn_flush(struct conn *c)
         if (c->traced) trace(TRACE_FLUSHED, 0, c->id, NULL, n);
         c->traced = false;
         c->since_ns = loop_now_ns();
+        c->answers.bytes += n;
         buf_consume(&c->out, (size_t)n); /* trap: the partial write. What is left goes out when EPOLLOUT says so */
     }
+    c->answers.from_ns = 0;
 }
 
 /* Trap: closing with unread input makes the kernel send a reset, which can destroy our answer on its way to the client. So
@@ -494,10 +536,11 @@ static bool conn_may_read(const struct conn *c)
 
 /* The only place that decides what epoll should watch for: exactly what is still wanted. Reading that is not wanted at the
  * moment stays armed until it fires (then conn_ready() drops it): nearly always the request is answered first, and two
- * system calls are saved. EPOLLRDHUP is not used at all: it would be taken for death, and it would have to be disarmed. */
+ * system calls are saved. When it has fired, we still want to know whether the client shuts his side behind what we do not read. */
 static void conn_arm(struct conn *c, bool drop_reading)
 {
-    uint32_t reading = conn_may_read(c) ? EPOLLIN : drop_reading || c->eof ? 0 : c->watch.armed & EPOLLIN;
+    uint32_t shutting = c->shut ? 0 : EPOLLRDHUP; /* trap: EPOLLRDHUP left armed. It stays true, so it is heard once */
+    uint32_t reading = conn_may_read(c) ? EPOLLIN : c->eof ? 0 : drop_reading ? shutting : c->watch.armed & (EPOLLIN | shutting);
     /* Trap: EPOLLOUT left armed (100 % CPU). Here it means: there is something to send, or to serve as soon as we can send. */
     uint32_t writing = buf_len(&c->out) || (buf_len(&c->in) && conn_may_serve(c)) ? EPOLLOUT : 0;
 
@@ -529,12 +572,14 @@ static bool conn_parse(struct conn *c, struct slice *input)
         conn_close(c); /* no memory even to say so */
         return false;
     }
-    bool was_fresh = r->msg.phase == HTTP_FRESH;
+    bool was_fresh = r->msg.phase == HTTP_FRESH, in_body = r->msg.phase == HTTP_IN_BODY;
     size_t used = http_feed(&r->msg, input->at, input->len);
     input->at += used;
     input->len -= used;
     if (r->trace) trace(TRACE_BYTES, r->trace, c->id, NULL, (int64_t)used);
     if (was_fresh || r->msg.phase == HTTP_IN_BODY) c->since_ns = loop_now_ns();
+    if (!in_body) c->body = (struct pace){.from_ns = loop_now_ns()};
+    else c->body.bytes += (int64_t)used;
 
     if (r->msg.phase == HTTP_FRESH || r->msg.phase == HTTP_IN_HEAD) return false;
     if (!r->step || r->msg.phase == HTTP_FAILED) {
@@ -563,7 +608,8 @@ static void conn_advance(struct conn *c, struct slice fresh)
     size_t before = input.len;
 
     if (c->watch.fd < 0) return;
-    while (input.len && conn_may_serve(c) && conn_parse(c, &input))
+    conns.turn_over = false;
+    while (input.len && !conns.turn_over && conn_may_serve(c) && conn_parse(c, &input))
         ;
     if (c->watch.fd < 0) return; /* a step has closed it */
     if (kept) buf_consume(&c->in, before - input.len);
@@ -594,7 +640,7 @@ static void conn_read(struct conn *c)
         c->since_ns = loop_now_ns();
         return;
     }
-    if (n == 0) c->eof = true;
+    if (n == 0) c->eof = c->shut = true;
     conn_advance(c, (struct slice){conns.input, (size_t)n});
 }
 
@@ -602,18 +648,24 @@ static void conn_ready(struct watch *w, uint32_t events)
 {
     struct conn *c = conn_of(w);
 
+    /* Trap: EPOLLRDHUP taken for death. He may still be reading (half-closed), or be gone: a close() looks the same from here, until we
+     * send something. So he is answered, but nothing is waited for on his behalf any more: he gets what is true now. */
+    if (events & EPOLLRDHUP) {
+        c->shut = true;
+        if (c->req && c->running) req_hurry(c->req);
+    }
     if (events & (EPOLLHUP | EPOLLERR)) conn_close(c); /* reset, or both sides shut. Trap: it cannot be masked, only obeyed */
     else if (events & EPOLLIN && conn_may_read(c)) conn_read(c);
     else if (events & EPOLLOUT) conn_advance(c, (struct slice){0});
-    else conn_arm(c, true); /* trap: reading on while the handler works. It fired, so now it is worth a system call */
+    else conn_arm(c, events & EPOLLIN); /* trap: reading on while the handler works. It fired, so now it is worth a system call */
 }
 
 void conn_open(int fd, const struct sockaddr_storage *address)
 {
     static const struct watch_kind kind = {.name = "connection", .ready = conn_ready, .release = conn_release};
-    struct peer *peer;
+    struct peer *peer = NULL;
 
-    if (!peer_enter(address, &peer)) {
+    if (address && !peer_enter(address, &peer)) {
         counters.refused_conns++;
         close(fd);
         return;
@@ -647,6 +699,38 @@ void conns_on_close(void (*hook)(void))
     conns.on_close = hook;
 }
 
+static bool conn_is_idle(const struct conn *c)
+{
+    return c->watch.fd >= 0 && conn_may_read(c) && c->state == CONN_OPEN && !buf_len(&c->out) &&
+           (!c->req || c->req->msg.phase == HTTP_FRESH);
+}
+
+/* Close it, unless a request has arrived that epoll has not told us of yet: that was in time, it gets its answer. */
+static void conn_let_go(struct conn *c)
+{
+    conn_read(c);
+    if (conn_is_idle(c)) conn_close(c);
+}
+
+size_t conns_make_room(void)
+{
+    struct conn *longest[LET_GO];
+    int64_t since_ns = loop_now_ns() - LET_GO_NS;
+    size_t most = counters.conns / 8 < LET_GO ? counters.conns / 8 + 1 : LET_GO, n = 0, before = counters.conns;
+
+    for (struct conn *c = conns.first; c; c = c->next) {
+        if (!conn_is_idle(c) || c->since_ns > since_ns || (n == most && c->since_ns >= longest[n - 1]->since_ns)) continue;
+        size_t at = n < most ? n++ : n - 1;
+        for (; at && longest[at - 1]->since_ns > c->since_ns; at--) longest[at] = longest[at - 1];
+        longest[at] = c;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (conn_is_idle(longest[i])) conn_let_go(longest[i]);
+    }
+    counters.let_go += before - counters.conns;
+    return before - counters.conns;
+}
+
 void conns_drain(void)
 {
     struct conn *next;
@@ -654,14 +738,8 @@ void conns_drain(void)
     conns.draining = true;
     for (struct conn *c = conns.first; c; c = next) {
         next = c->next;
-        if (c->watch.fd < 0) continue;
-        if (c->running && c->req->waiting && c->req->op.cut_short) c->req->op.cut_short(&c->req->op);
-        if (c->running || c->state != CONN_OPEN) continue;
-        /* A request may have arrived that epoll has not told us of yet: it was in time, it gets its answer. */
-        if (conn_may_read(c)) conn_read(c);
-        if (c->watch.fd >= 0 && c->state == CONN_OPEN && !c->running && !buf_len(&c->out) &&
-            (!c->req || c->req->msg.phase == HTTP_FRESH))
-            conn_close(c);
+        if (c->running) req_hurry(c->req);
+        else if (conn_is_idle(c)) conn_let_go(c);
     }
 }
 

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sodium.h>
@@ -18,12 +19,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BUSY_MS 1000                /* how long another process may hold the file before we say so */
 #define REOPEN_NS (100 * NS_PER_MS) /* how often a database in trouble is tried again */
 #define EVENTS_TOLD 1000            /* events that a subscriber may have missed and still be told, one by one */
+#define OTHERS_NS NS_PER_S          /* how often we look whether another process has changed the file */
+#define DISK_RESERVE (1024 * 1024)  /* bytes: with less room left on the disk we are not ready for more */
 #define APPLICATION_ID 0x466f726e   /* "Forn": what kind of database this is (PRAGMA application_id) */
 
 #define BANK 0    /* where opening credits come from; its balance is what the bank owes: negative */
@@ -94,12 +98,12 @@ static const char *const migrations[] = {
 /* clang-format off */
 enum statement {
     BEGIN_READ, BEGIN_WRITE, COMMIT, ROLLBACK, SAVEPOINT, RELEASE, ROLLBACK_TO,
-    ACCOUNT_BY_TOKEN, ACCOUNT_EXISTS, ACCOUNT_OPEN, ACCOUNT_ADD,
+    ACCOUNT_BY_TOKEN, BALANCE_OF, ACCOUNT_OPEN, ACCOUNT_ADD,
     ENTRY_FIRST, ENTRY_SECOND, ENTRIES_OF,
     KEY_FIND, KEY_KEEP,
     ORDER_PLACE, ORDER_OF, ORDER_CANCEL, ORDERS_OF, ORDERS_BAKING, ORDERS_READY, ORDERS_CANCELLED,
     EVENTS_AFTER, EVENTS_LEFT, EVENTS_NEXT,
-    PROBE, SLOW,
+    PROBE, SLOW, LATEST, DATA_VERSION, USER_VERSION,
     STATEMENTS
 };
 /* clang-format on */
@@ -114,7 +118,7 @@ static const char *const sql[STATEMENTS] = {
     [ROLLBACK_TO] = "ROLLBACK TO job",
 
     [ACCOUNT_BY_TOKEN] = "SELECT id, name, balance_cents, token_hash FROM accounts WHERE token_hash = ?",
-    [ACCOUNT_EXISTS] = "SELECT id, balance_cents FROM accounts WHERE id = ? AND id > 0",
+    [BALANCE_OF] = "SELECT balance_cents FROM accounts WHERE id = ? AND id > 0",
     [ACCOUNT_OPEN] = "INSERT INTO accounts (name, token_hash, balance_cents, opened_at_ms) VALUES (?, ?, 0, ?)",
     [ACCOUNT_ADD] = "UPDATE accounts SET balance_cents = balance_cents + ? WHERE id = ?",
 
@@ -168,6 +172,9 @@ static const char *const sql[STATEMENTS] = {
                     "  WHERE account_id = ?1 AND cancelled_at_ms >= ?2)",
 
     [PROBE] = "PRAGMA application_id = 1181708910", /* to what it is: changes nothing, and yet has to be written */
+    [LATEST] = "SELECT at_ms FROM entries WHERE id = (SELECT max(id) FROM entries)",
+    [DATA_VERSION] = "PRAGMA data_version",
+    [USER_VERSION] = "PRAGMA user_version",
     [SLOW] = "WITH RECURSIVE spin (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM spin WHERE still_busy()) SELECT max(n) FROM spin",
 };
 
@@ -177,6 +184,12 @@ static const char *const sql[STATEMENTS] = {
 struct jobs {
     struct db_job *first, **last;
     size_t count;
+};
+
+/* Which file a name leads to. */
+struct file_id {
+    dev_t device;
+    ino_t inode;
 };
 
 static struct {
@@ -194,11 +207,15 @@ static struct {
     /* the worker's alone */
     sqlite3 *handle;
     sqlite3_stmt *prepared[STATEMENTS];
-    int64_t now_ms; /* the instant of the transaction in progress */
+    char log_path[PATH_MAX], shared_path[PATH_MAX];
+    struct file_id log, shared; /* the files that were there when we opened ours */
+    struct db_instant now;      /* of the transaction in progress */
+    int64_t ahead_ns;           /* our calendar, as seen from CLOCK_BOOTTIME */
     int64_t tried_open_ns;
-    enum db_rc open_rc;  /* why the last try failed */
-    enum db_rc write_rc; /* how the last group of writes ended */
-    bool hopeless;       /* the handle has seen corruption: open afresh */
+    int64_t data_version; /* changes when another process has written */
+    enum db_rc open_rc;   /* why the last try failed */
+    enum db_rc write_rc;  /* the worst that became of the last group of writes */
+    bool hopeless;        /* the handle has seen corruption, or another schema: open afresh */
     struct db_slow *slow;
 
     /* for those who look on */
@@ -206,18 +223,6 @@ static struct {
     atomic_size_t depth; /* gathered and queued */
     atomic_uint_fast64_t reads, writes, batches, commits, refused, group_max;
 } db = {.lock = PTHREAD_MUTEX_INITIALIZER, .not_empty = PTHREAD_COND_INITIALIZER};
-
-int64_t wall_ms(void)
-{
-    static _Atomic int64_t latest;
-    struct timespec t;
-
-    clock_gettime(CLOCK_REALTIME, &t);
-    int64_t now = (int64_t)t.tv_sec * 1000 + t.tv_nsec / NS_PER_MS, seen = atomic_load(&latest);
-    while (now > seen && !atomic_compare_exchange_weak(&latest, &seen, now))
-        ;
-    return now > seen ? now : seen;
-}
 
 enum order_status order_status(const struct order *o, int64_t now_ms)
 {
@@ -244,6 +249,7 @@ static enum db_rc trouble(void)
     case SQLITE_LOCKED:
     case SQLITE_PROTOCOL: /* lost a race for the locks too often */ return DB_LOCKED;
     case SQLITE_FULL: return DB_DISK_FULL;
+    case SQLITE_NOMEM: return DB_NO_MEMORY;
     case SQLITE_IOERR:
         if (error == ENOSPC || error == EDQUOT || error == EFBIG) return DB_DISK_FULL;
         break;
@@ -293,11 +299,62 @@ static enum db_rc run(sqlite3_stmt *s)
     return rc == DB_NOT_FOUND ? DB_OK : rc;
 }
 
-static void copy_text(char *to, size_t size, sqlite3_stmt *s, int column)
+/* No column that we read is NULL: where SQLite has no text, it had no memory for it. */
+static enum db_rc copy_text(char *to, size_t size, sqlite3_stmt *s, int column)
 {
     const char *text = (const char *)sqlite3_column_text(s, column);
 
     snprintf(to, size, "%s", text ? text : "");
+    return text ? DB_OK : DB_NO_MEMORY;
+}
+
+/* After a loop over rows that ended in rc: at the end of the rows, or before it. */
+static enum db_rc end_of_rows(sqlite3_stmt *s, enum db_rc rc)
+{
+    sqlite3_reset(s);
+    return rc == DB_NOT_FOUND ? DB_OK : rc;
+}
+
+/* One number that a statement returns. */
+static enum db_rc fetch_number(sqlite3_stmt *s, int64_t *number)
+{
+    enum db_rc rc = fetch(s);
+
+    if (rc != DB_OK) return rc;
+    *number = sqlite3_column_int64(s, 0);
+    sqlite3_reset(s);
+    return DB_OK;
+}
+
+/* ---- what time it is: the database's own calendar -------------------------------------------------------------------------------- */
+
+/* Trap: the wall clock taken for time. It can be set. Our calendar goes on with a clock that cannot be, from where it is: it follows
+ * the wall clock forward, and when that is put back, it does not turn back with it, nor does it stand still. Worker thread. */
+static struct db_instant present(void)
+{
+    struct timespec wall, boot;
+
+    clock_gettime(CLOCK_REALTIME, &wall); /* this one first: if we are held up in between, we come out behind, never ahead */
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    int64_t boot_ns = (int64_t)boot.tv_sec * NS_PER_S + boot.tv_nsec;
+    int64_t ahead_ns = (int64_t)wall.tv_sec * NS_PER_S + wall.tv_nsec - boot_ns;
+    if (ahead_ns > db.ahead_ns) db.ahead_ns = ahead_ns;
+    return (struct db_instant){.ms = (boot_ns + db.ahead_ns) / NS_PER_MS, .ns = clock_ns()};
+}
+
+/* What has happened already, in this process, an earlier one or another, lies behind us: so instants are in the order of commits, and
+ * whoever has been told of one is never told of an earlier one that came later. Within the transaction that will use the instant. */
+static enum db_rc present_after(void)
+{
+    int64_t latest_ms;
+    enum db_rc rc = fetch_number(db.prepared[LATEST], &latest_ms);
+
+    db.now = present();
+    if (rc == DB_NOT_FOUND) return DB_OK;
+    if (rc != DB_OK || latest_ms <= db.now.ms) return rc;
+    db.ahead_ns += (latest_ms - db.now.ms) * NS_PER_MS;
+    db.now.ms = latest_ms;
+    return DB_OK;
 }
 
 /* ---- parts of operations ---------------------------------------------------------------------------------------------------------------- */
@@ -313,9 +370,10 @@ static enum db_rc find_account(const struct db_token *token, struct db_account *
     if (rc != DB_OK) return rc;
     bool same = sqlite3_column_bytes(s, 3) == 32 && sodium_memcmp(sqlite3_column_blob(s, 3), token->hash, 32) == 0;
     a->id = sqlite3_column_int64(s, 0);
-    copy_text(a->name, sizeof a->name, s, 1);
+    rc = copy_text(a->name, sizeof a->name, s, 1);
     a->balance_cents = sqlite3_column_int64(s, 2);
     sqlite3_reset(s);
+    if (rc != DB_OK) return rc;
     return same ? DB_OK : DB_NO_ACCOUNT;
 }
 
@@ -333,10 +391,10 @@ static enum db_rc move_money(const struct movement *m, int64_t *id)
 
     if (rc == DB_OK) rc = run(bind(ACCOUNT_ADD, "ii", m->amount_cents, m->to));
     if (rc == DB_OK)
-        rc = run(bind(ENTRY_FIRST, "iitiiti", m->from, m->to, m->kind, -m->amount_cents, m->order_id, m->note, db.now_ms));
+        rc = run(bind(ENTRY_FIRST, "iitiiti", m->from, m->to, m->kind, -m->amount_cents, m->order_id, m->note, db.now.ms));
     if (rc != DB_OK) return rc;
     if (id) *id = sqlite3_last_insert_rowid(db.handle);
-    return run(bind(ENTRY_SECOND, "iitiiti", m->to, m->from, m->kind, m->amount_cents, m->order_id, m->note, db.now_ms));
+    return run(bind(ENTRY_SECOND, "iitiiti", m->to, m->from, m->kind, m->amount_cents, m->order_id, m->note, db.now.ms));
 }
 
 /* The outcomes that are kept under an idempotency key, as the file names them. */
@@ -365,15 +423,17 @@ static enum db_rc find_key(const struct db_key *key, int64_t account_id, struct 
     if (rc == DB_NOT_FOUND) return DB_OK;
     if (rc != DB_OK) return rc;
     bool same = sqlite3_column_bytes(s, 0) == 32 && memcmp(sqlite3_column_blob(s, 0), key->fingerprint, 32) == 0;
-    const char *name = (const char *)sqlite3_column_text(s, 1);
+    char name[24];
+    rc = copy_text(name, sizeof name, s, 1);
     o->rc = DB_BROKEN;
-    for (size_t i = 0; i < sizeof outcomes / sizeof *outcomes && name; i++) {
+    for (size_t i = 0; i < sizeof outcomes / sizeof *outcomes; i++) {
         if (outcomes[i] && strcmp(outcomes[i], name) == 0) o->rc = (enum db_rc)i;
     }
     o->subject_id = sqlite3_column_int64(s, 2);
     o->balance_cents = sqlite3_column_int64(s, 3);
     o->found = true;
     sqlite3_reset(s);
+    if (rc != DB_OK) return rc;
     return same ? DB_OK : DB_KEY_REUSED;
 }
 
@@ -387,16 +447,16 @@ static enum db_rc keep_outcome(const struct db_key *key, int64_t account_id, con
 }
 
 /* The columns that ORDER_COLUMNS names. */
-static void read_order(struct order *o, sqlite3_stmt *s)
+static enum db_rc read_order(struct order *o, sqlite3_stmt *s)
 {
     o->id = sqlite3_column_int64(s, 0);
     o->account_id = sqlite3_column_int64(s, 1);
-    copy_text(o->flavor, sizeof o->flavor, s, 2);
     o->pizzas = sqlite3_column_int64(s, 3);
     o->price_cents = sqlite3_column_int64(s, 4);
     o->placed_at_ms = sqlite3_column_int64(s, 5);
     o->ready_at_ms = sqlite3_column_int64(s, 6);
     o->cancelled_at_ms = sqlite3_column_int64(s, 7);
+    return copy_text(o->flavor, sizeof o->flavor, s, 2);
 }
 
 static enum db_rc find_order(int64_t id, int64_t account_id, struct order *o)
@@ -405,9 +465,9 @@ static enum db_rc find_order(int64_t id, int64_t account_id, struct order *o)
     enum db_rc rc = fetch(s);
 
     if (rc != DB_OK) return rc;
-    read_order(o, s);
+    rc = read_order(o, s);
     sqlite3_reset(s);
-    return DB_OK;
+    return rc;
 }
 
 /* ---- the operations: each is one transaction, or a savepoint in one. Worker thread. ------------------------------------------------------- */
@@ -418,7 +478,7 @@ static enum db_rc find_order(int64_t id, int64_t account_id, struct order *o)
 static void open_account(struct db_job *job)
 {
     struct db_account *a = OPERATION(db_account, job);
-    enum db_rc rc = run(bind(ACCOUNT_OPEN, "thi", a->name, a->token.hash, db.now_ms));
+    enum db_rc rc = run(bind(ACCOUNT_OPEN, "thi", a->name, a->token.hash, db.now.ms));
 
     a->id = sqlite3_last_insert_rowid(db.handle);
     if (rc == DB_OK && a->balance_cents > 0)
@@ -449,6 +509,22 @@ static enum db_kind kind_of(const char *name)
     return strcmp(name, "refund") == 0 ? DB_REFUND : DB_TRANSFER;
 }
 
+/* The columns of ENTRIES_OF. */
+static enum db_rc read_entry(struct db_entry *row, sqlite3_stmt *s)
+{
+    char kind[16];
+    enum db_rc rc = copy_text(kind, sizeof kind, s, 1);
+
+    row->id = sqlite3_column_int64(s, 0);
+    row->kind = kind_of(kind);
+    row->amount_cents = sqlite3_column_int64(s, 2);
+    row->at_ms = sqlite3_column_int64(s, 3);
+    row->order_id = sqlite3_column_int64(s, 4);
+    row->transfer_id = row->kind == DB_TRANSFER ? sqlite3_column_int64(s, 5) : 0;
+    row->peer_id = row->kind == DB_TRANSFER ? sqlite3_column_int64(s, 6) : 0;
+    return rc == DB_OK ? copy_text(row->note, sizeof row->note, s, 7) : rc;
+}
+
 static void list_entries(struct db_job *job)
 {
     struct db_entries *e = OPERATION(db_entries, job);
@@ -463,39 +539,30 @@ static void list_entries(struct db_job *job)
         sqlite3_stmt *s = bind(ENTRIES_OF, "iii", who.id, e->before ? e->before : INT64_MAX, (int64_t)e->limit + 1);
 
         while ((rc = fetch(s)) == DB_OK) {
-            if (e->count == e->limit) {
-                e->more = true;
-                continue;
-            }
-            struct db_entry *row = &e->rows[e->count++];
-            row->id = sqlite3_column_int64(s, 0);
-            row->kind = kind_of((const char *)sqlite3_column_text(s, 1));
-            row->amount_cents = sqlite3_column_int64(s, 2);
-            row->at_ms = sqlite3_column_int64(s, 3);
-            row->order_id = sqlite3_column_int64(s, 4);
-            row->transfer_id = row->kind == DB_TRANSFER ? sqlite3_column_int64(s, 5) : 0;
-            row->peer_id = row->kind == DB_TRANSFER ? sqlite3_column_int64(s, 6) : 0;
-            copy_text(row->note, sizeof row->note, s, 7);
+            if (e->count == e->limit) e->more = true;
+            else if ((rc = read_entry(&e->rows[e->count++], s)) != DB_OK) break;
         }
-        if (rc == DB_NOT_FOUND) rc = DB_OK;
+        rc = end_of_rows(s, rc);
     }
     job->rc = rc;
+}
+
+/* Is there such a customer, and would the balance stay an exact number? DB_NOT_FOUND, DB_TOO_MUCH. */
+static enum db_rc money_fits(int64_t account_id, int64_t amount_cents)
+{
+    int64_t has_cents;
+    enum db_rc rc = fetch_number(bind(BALANCE_OF, "i", account_id), &has_cents);
+
+    if (rc != DB_OK) return rc;
+    return amount_cents > DB_AMOUNT_MAX - has_cents ? DB_TOO_MUCH : DB_OK;
 }
 
 /* May `amount` go from this account to that one? */
 static enum db_rc transfer_allowed(const struct db_account *from, int64_t to, int64_t amount_cents)
 {
-    sqlite3_stmt *s;
-    enum db_rc rc;
-
     if (to == from->id) return DB_TO_ONESELF;
-    s = bind(ACCOUNT_EXISTS, "i", to);
-    rc = fetch(s);
-    if (rc != DB_OK) return rc;
-    int64_t has_cents = sqlite3_column_int64(s, 1);
-    sqlite3_reset(s);
-    if (amount_cents > from->balance_cents) return DB_INSUFFICIENT_FUNDS;
-    return amount_cents > DB_AMOUNT_MAX - has_cents ? DB_TOO_MUCH : DB_OK;
+    enum db_rc rc = money_fits(to, amount_cents);
+    return rc != DB_NOT_FOUND && amount_cents > from->balance_cents ? DB_INSUFFICIENT_FUNDS : rc;
 }
 
 static void transfer(struct db_job *job)
@@ -530,8 +597,8 @@ static enum db_rc insert_order(struct db_order *job, int64_t account_id)
     enum db_rc rc;
 
     o->account_id = account_id;
-    o->placed_at_ms = db.now_ms;
-    o->ready_at_ms = db.now_ms + job->bake_ms;
+    o->placed_at_ms = db.now.ms;
+    o->ready_at_ms = db.now.ms + job->bake_ms;
     o->cancelled_at_ms = 0;
     rc = run(bind(ORDER_PLACE, "itiiii", account_id, o->flavor, o->pizzas, o->price_cents, o->placed_at_ms, o->ready_at_ms));
     if (rc != DB_OK) return rc;
@@ -546,7 +613,7 @@ static void place_order(struct db_job *job)
     struct outcome first;
     enum db_rc rc = find_account(&o->token, &who);
 
-    o->now_ms = db.now_ms;
+    o->now = db.now;
     o->replayed = false;
     if (rc == DB_OK) rc = find_key(&o->key, who.id, &first);
     if (rc == DB_OK && !first.found) {
@@ -565,7 +632,7 @@ static void get_order(struct db_job *job)
     struct db_order *o = OPERATION(db_order, job);
     struct db_account who;
 
-    o->now_ms = db.now_ms;
+    o->now = db.now;
     job->rc = find_account(&o->token, &who);
     if (job->rc == DB_OK) job->rc = find_order(o->order.id, who.id, &o->order);
 }
@@ -577,15 +644,17 @@ static void cancel_order(struct db_job *job)
 
     get_order(job);
     if (job->rc != DB_OK) return;
-    switch (order_status(&o->order, db.now_ms)) {
+    switch (order_status(&o->order, db.now.ms)) {
     case ORDER_READY: job->rc = DB_ALREADY_READY; return;
     case ORDER_CANCELLED: job->rc = DB_ALREADY_CANCELLED; return;
     case ORDER_BAKING: break;
     }
-    rc = run(bind(ORDER_CANCEL, "ii", db.now_ms, o->order.id));
+    /* Who has been paid up to the limit meanwhile keeps the pizza until he has spent some. */
+    rc = money_fits(o->order.account_id, o->order.price_cents);
+    if (rc == DB_OK) rc = run(bind(ORDER_CANCEL, "ii", db.now.ms, o->order.id));
     if (rc == DB_OK)
         rc = move_money(&(struct movement){"refund", TILL, o->order.account_id, o->order.price_cents, o->order.id, ""}, NULL);
-    o->order.cancelled_at_ms = db.now_ms;
+    if (rc == DB_OK) o->order.cancelled_at_ms = db.now.ms;
     job->rc = rc;
 }
 
@@ -599,28 +668,27 @@ static void list_orders(struct db_job *job)
 
     l->count = 0;
     l->more = false;
-    l->now_ms = db.now_ms;
+    l->now = db.now;
     if (rc == DB_OK) {
-        sqlite3_stmt *s = bind(l->filtered ? by_status[l->status] : ORDERS_OF, "iiii", who.id, l->now_ms,
+        sqlite3_stmt *s = bind(l->filtered ? by_status[l->status] : ORDERS_OF, "iiii", who.id, l->now.ms,
                                l->before ? l->before : INT64_MAX, (int64_t)l->limit + 1);
 
         while ((rc = fetch(s)) == DB_OK) {
             if (l->count == l->limit) l->more = true;
-            else read_order(&l->rows[l->count++], s);
+            else if ((rc = read_order(&l->rows[l->count++], s)) != DB_OK) break;
         }
-        if (rc == DB_NOT_FOUND) rc = DB_OK;
+        rc = end_of_rows(s, rc);
     }
     job->rc = rc;
 }
 
 static sqlite3_stmt *bind_events(enum statement which, const struct db_events *e, size_t limit)
 {
-    return bind(which, "iiiiiii", e->account_id, e->cursor.at_ms, db.now_ms, e->cursor.order_id, (int64_t)e->cursor.kind,
+    return bind(which, "iiiiiii", e->account_id, e->cursor.at_ms, db.now.ms, e->cursor.order_id, (int64_t)e->cursor.kind,
                 (int64_t)limit, (int64_t)EVENTS_TOLD + 1);
 }
 
-/* What comes after the cursor and before the present millisecond, as far as there is room. Another process may be committing what
- * happened a moment ago, and a listener of ours will miss it: hearing of each other is what a server with a NOTIFY is for. */
+/* What comes after the cursor and before the present millisecond, as far as there is room. */
 static enum db_rc read_events(struct db_events *e)
 {
     sqlite3_stmt *s = bind_events(EVENTS_AFTER, e, e->limit + 1);
@@ -632,22 +700,11 @@ static enum db_rc read_events(struct db_events *e)
             continue;
         }
         struct order_event *row = &e->rows[e->count++];
-        read_order(&row->order, s);
+        if ((rc = read_order(&row->order, s)) != DB_OK) break;
         row->cursor = (struct event_cursor){sqlite3_column_int64(s, 8), row->order.id, sqlite3_column_int(s, 9)};
         e->cursor = row->cursor;
     }
-    return rc == DB_NOT_FOUND ? DB_OK : rc;
-}
-
-/* One number that a statement returns. */
-static enum db_rc fetch_number(sqlite3_stmt *s, int64_t *number)
-{
-    enum db_rc rc = fetch(s);
-
-    if (rc != DB_OK) return rc;
-    *number = sqlite3_column_int64(s, 0);
-    sqlite3_reset(s);
-    return DB_OK;
+    return end_of_rows(s, rc);
 }
 
 static void order_events(struct db_job *job)
@@ -665,30 +722,42 @@ static void order_events(struct db_job *job)
         rc = find_account(&e->token, &who);
         if (rc == DB_OK) e->account_id = who.id;
     }
-    if (rc == DB_OK && !e->from_now) rc = read_events(e);
+    /* From the future of a database that was put back: nobody knows what this listener has heard. */
+    if (!e->from_now && e->cursor.at_ms >= db.now.ms) e->lost = true;
+    if (rc == DB_OK && !e->from_now && !e->lost) rc = read_events(e);
     /* How many more? Only who has been away for long needs to be told. */
     if (rc == DB_OK && e->more) rc = fetch_number(bind_events(EVENTS_LEFT, e, EVENTS_TOLD + 1), &left);
-    if (left + (int64_t)e->count > EVENTS_TOLD) {
-        e->lost = true;
+    if (left + (int64_t)e->count > EVENTS_TOLD) e->lost = true;
+    if (e->lost) {
         e->more = false;
         e->count = 0;
     }
     /* The present: everything before this millisecond has been told, or is not going to be. */
-    if (e->from_now || e->lost) e->cursor = (struct event_cursor){db.now_ms - 1, INT64_MAX, EVENT_CANCELLED};
-    if (rc == DB_OK) rc = fetch_number(bind(EVENTS_NEXT, "ii", e->account_id, db.now_ms), &e->next_ms);
-    if (e->next_ms) e->next_ms++;      /* what happens in a millisecond can be told when it is over */
+    if (e->from_now || e->lost) e->cursor = (struct event_cursor){db.now.ms - 1, INT64_MAX, EVENT_CANCELLED};
+    if (rc == DB_OK) rc = fetch_number(bind(EVENTS_NEXT, "ii", e->account_id, db.now.ms), &e->next_ms);
+    if (e->next_ms) e->next_ms++; /* what happens in a millisecond can be told when it is over */
+    e->now = db.now;
     if (rc != DB_OK) e->cursor = told; /* to be told another time */
     job->rc = rc;
+}
+
+/* The disk may have room for a probe, and none for an order. */
+static bool room_left(void)
+{
+    struct statvfs disk;
+
+    return statvfs(db.options.path, &disk) != 0 || disk.f_bavail * disk.f_frsize >= DISK_RESERVE;
 }
 
 /* Of all writes, the one that writes nothing: that it can read shows that the file is sound, that its transaction can begin and end
  * that nobody holds it, for the price of two locks. Only when the last group has failed does it write, to see whether that is over. */
 static void ping(struct db_job *job)
 {
-    enum db_rc rc = run(bind(ACCOUNT_EXISTS, "i", INT64_C(1))); /* whether they are there does not matter */
+    enum db_rc rc = run(bind(BALANCE_OF, "i", INT64_C(1))); /* whether they are there does not matter */
 
     if (rc == DB_OK) rc = run(bind(ORDER_OF, "ii", INT64_C(1), INT64_C(1)));
     if (rc == DB_OK && db.write_rc != DB_OK) rc = run(db.prepared[PROBE]);
+    if (rc == DB_OK && !room_left()) rc = DB_DISK_FULL;
     job->rc = rc;
 }
 
@@ -699,7 +768,8 @@ static void still_busy(sqlite3_context *context, int argc, sqlite3_value **argv)
 
     (void)argc;
     (void)argv;
-    sqlite3_result_int(context, clock_ns() < *until_ns && !atomic_load(&db.slow->forsaken));
+    sqlite3_result_int(context,
+                       clock_ns() < *until_ns && !atomic_load(&db.slow->forsaken) && !(db.options.hurried && db.options.hurried()));
 }
 
 static int64_t slow_until_ns; /* the worker's */
@@ -713,14 +783,39 @@ static void slow_query(struct db_job *job)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------------ */
 
-/* Is the file at our path still the one that we have open, and its write-ahead log too? What is acknowledged must not go into a
- * file without a name. */
+static struct file_id file_at(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (struct file_id){st.st_dev, st.st_ino} : (struct file_id){0};
+}
+
+static bool is_file_at(const char *path, struct file_id id)
+{
+    struct file_id now = file_at(path);
+
+    return now.inode && now.inode == id.inode && now.device == id.device;
+}
+
+/* Trap: the file without a name. Is the file at our path still the one that we have open, and those beside it too? That there is some
+ * log is not enough: when ours is deleted, the next reader makes another one, and what we write then is never read again. */
 static bool file_moved(void)
 {
     int moved = 0;
 
     sqlite3_file_control(db.handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-    return moved || access(sqlite3_filename_wal(sqlite3_db_filename(db.handle, "main")), F_OK) != 0;
+    return moved || !is_file_at(db.log_path, db.log) || !is_file_at(db.shared_path, db.shared);
+}
+
+/* The files beside ours, through which processes that share it hear of each other: its write-ahead log, and the index of that. */
+static void note_files_beside(void)
+{
+    const char *path = sqlite3_filename_database(sqlite3_db_filename(db.handle, "main"));
+
+    snprintf(db.log_path, sizeof db.log_path, "%s-wal", path);
+    snprintf(db.shared_path, sizeof db.shared_path, "%s-shm", path);
+    db.log = file_at(db.log_path);
+    db.shared = file_at(db.shared_path);
 }
 
 static bool execute(const char *text)
@@ -813,6 +908,8 @@ static const char *open_handle(bool create)
     if ((wrong = migrate())) return wrong;
     sqlite3_create_function(db.handle, "still_busy", 0, SQLITE_UTF8, &slow_until_ns, still_busy, NULL, NULL);
     if ((wrong = prepare_all())) return wrong;
+    present_after(); /* if that fails, so will the first write, and say why */
+    note_files_beside();
     return file_moved() ? "it cannot have a write-ahead log beside it: use a file on a local disk" : NULL;
 }
 
@@ -860,6 +957,13 @@ static void fail_all(struct jobs *jobs, enum db_rc rc)
     for (struct db_job *job = jobs->first; job; job = job->next) job->rc = rc;
 }
 
+/* Hand one result to the loop. From here on the job is not ours. */
+static void post_one(struct db_job *job)
+{
+    job->op->next = NULL;
+    loop_post(job->op);
+}
+
 /* Hand the results to the loop, all at once, with one write to its eventfd. From here on the jobs are not ours. */
 static void post_all(struct jobs *jobs)
 {
@@ -874,7 +978,7 @@ static void post_all(struct jobs *jobs)
     *jobs = (struct jobs){0};
 }
 
-/* All the reads of a batch see the same state of the world. */
+/* All the reads of a batch see the same state of the world. Each is told as it ends: the one behind it may be a long one. */
 static void run_reads(struct jobs *jobs)
 {
     enum db_rc rc = ready();
@@ -882,13 +986,18 @@ static void run_reads(struct jobs *jobs)
     if (rc == DB_OK) rc = run(db.prepared[BEGIN_READ]);
     if (rc != DB_OK) {
         fail_all(jobs, rc);
+        post_all(jobs);
         return;
     }
-    db.now_ms = wall_ms();
-    for (struct db_job *job = jobs->first; job; job = job->next) job->run(job);
+    db.now = present();
+    atomic_fetch_add(&db.reads, jobs->count);
+    for (struct db_job *job = jobs->first, *next; job; job = next) {
+        next = job->next;
+        job->run(job);
+        post_one(job);
+    }
     run(db.prepared[COMMIT]); /* nothing was written: it cannot lose anything */
     if (!sqlite3_get_autocommit(db.handle)) run(db.prepared[ROLLBACK]);
-    atomic_fetch_add(&db.reads, jobs->count);
 }
 
 /* One write in its savepoint, which ends in job->rc. Returns DB_OK, or what makes an end of the whole transaction. */
@@ -905,6 +1014,29 @@ static enum db_rc run_one_write(struct db_job *job)
     return rc == DB_OK ? run(db.prepared[RELEASE]) : rc;
 }
 
+/* Another process may have brought the schema further than we know it. */
+static enum db_rc schema_is_ours(void)
+{
+    int64_t version;
+    enum db_rc rc = fetch_number(db.prepared[USER_VERSION], &version);
+
+    if (rc != DB_OK || version == SCHEMA_VERSION) return rc;
+    db.hopeless = true;
+    return DB_BROKEN;
+}
+
+/* Trap: the commit that failed, and was done. Its last frame may stand in the log although the call that was to make it last has
+ * failed; a crash, and it counts. It has surely not been done when its transaction is still open, or when there was no room for it. */
+static enum db_rc commit(void)
+{
+    enum db_rc rc = run(db.prepared[COMMIT]);
+    int error = sqlite3_extended_errcode(db.handle);
+
+    if (rc == DB_OK) return file_moved() ? DB_UNKNOWN : DB_OK;
+    bool full = rc == DB_DISK_FULL && (error == SQLITE_FULL || error == SQLITE_IOERR_WRITE);
+    return full || !sqlite3_get_autocommit(db.handle) ? rc : DB_UNKNOWN;
+}
+
 /* One transaction for the whole group, one commit, one fsync. */
 static enum db_rc write_group(struct jobs *group)
 {
@@ -912,21 +1044,33 @@ static enum db_rc write_group(struct jobs *group)
 
     if (rc == DB_OK) rc = run(db.prepared[BEGIN_WRITE]);
     if (rc != DB_OK) return rc;
-    db.now_ms = wall_ms(); /* after the lock is ours: instants are in the order of commits, among all processes */
-    for (struct db_job *job = group->first; job && rc == DB_OK; job = job->next) rc = run_one_write(job);
-    if (rc == DB_OK) rc = run(db.prepared[COMMIT]);
+    rc = schema_is_ours();
+    if (rc == DB_OK) rc = present_after(); /* the lock is ours */
+    for (struct db_job *job = group->first; job && rc == DB_OK; job = job->next) {
+        if (job->how == DB_WRITES) rc = run_one_write(job);
+        else job->run(job);
+    }
+    if (rc == DB_OK) rc = commit();
     if (!sqlite3_get_autocommit(db.handle)) run(db.prepared[ROLLBACK]);
-    return rc == DB_OK && file_moved() ? DB_MISSING : rc;
+    return rc;
 }
 
 static void run_writes(struct jobs *group)
 {
-    db.write_rc = write_group(group);
-    /* Honestly: whatever each of them was told, it is undone. */
-    if (db.write_rc != DB_OK) fail_all(group, db.write_rc);
-    else atomic_fetch_add(&db.commits, 1);
-    atomic_fetch_add(&db.writes, group->count);
-    if (group->count > atomic_load(&db.group_max)) atomic_store(&db.group_max, group->count);
+    enum db_rc rc = write_group(group);
+    size_t writes = 0;
+
+    /* Honestly: whatever each of them was told, it is undone, or nobody knows. */
+    if (rc != DB_OK) fail_all(group, rc);
+    db.write_rc = rc;
+    for (struct db_job *job = group->first; job; job = job->next) {
+        if (is_trouble(job->rc)) db.write_rc = job->rc;
+        writes += job->how == DB_WRITES;
+    }
+    if (rc == DB_OK && writes) atomic_fetch_add(&db.commits, 1);
+    atomic_fetch_add(&db.writes, writes);
+    atomic_fetch_add(&db.reads, group->count - writes);
+    if (writes > atomic_load(&db.group_max)) atomic_store(&db.group_max, writes);
 }
 
 static void run_batch(struct db_job *batch)
@@ -938,11 +1082,10 @@ static void run_batch(struct db_job *batch)
     for (struct db_job *job = batch, *next; job; job = next) {
         next = job->next;
         job->op->served_ns = served_ns;
-        if (!job->writes) jobs_push(&reads, job);
+        if (job->how == DB_READS) jobs_push(&reads, job);
         else jobs_push(&writes, job);
     }
-    if (reads.count) run_reads(&reads);
-    post_all(&reads); /* they need not wait for the disk */
+    if (reads.count) run_reads(&reads); /* they need not wait for the disk */
     for (struct db_job *job = writes.first, *next; job;) {
         struct jobs group = {0};
 
@@ -985,15 +1128,16 @@ static void hand_over(void)
 }
 
 /* Loop thread. */
-static void submit(struct db_job *job, void (*run_job)(struct db_job *), bool writes, struct op *op)
+static void submit(struct db_job *job, void (*run_job)(struct db_job *), enum db_how how, struct op *op)
 {
-    *job = (struct db_job){.op = op, .run = run_job, .writes = writes};
+    *job = (struct db_job){.op = op, .run = run_job, .how = how};
     op->what = "db";
     if (db.options.blocking) { /* the loop waits for the disk, and everybody with it */
         run_batch(job);
         return;
     }
-    if (atomic_load(&db.depth) >= DB_QUEUE_MAX) {
+    /* The bound is for new work. What has begun is bounded already, and to turn it away would waste what it has cost. */
+    if (op->first && atomic_load(&db.depth) >= DB_QUEUE_MAX) {
         job->rc = DB_QUEUE_FULL;
         atomic_fetch_add(&db.refused, 1);
         op->next = NULL;
@@ -1005,19 +1149,71 @@ static void submit(struct db_job *job, void (*run_job)(struct db_job *), bool wr
 }
 
 /* clang-format off */
-void db_open_account(struct db_account *a, struct op *op) { submit(&a->job, open_account, true, op); }
-void db_get_account(struct db_account *a, struct op *op) { submit(&a->job, get_account, false, op); }
-void db_authenticate(struct db_account *a, struct op *op) { submit(&a->job, authenticate, false, op); }
-void db_list_entries(struct db_entries *e, struct op *op) { submit(&e->job, list_entries, false, op); }
-void db_transfer(struct db_transfer *t, struct op *op) { submit(&t->job, transfer, true, op); }
-void db_place_order(struct db_order *o, struct op *op) { submit(&o->job, place_order, true, op); }
-void db_get_order(struct db_order *o, struct op *op) { submit(&o->job, get_order, false, op); }
-void db_cancel_order(struct db_order *o, struct op *op) { submit(&o->job, cancel_order, true, op); }
-void db_list_orders(struct db_orders *l, struct op *op) { submit(&l->job, list_orders, false, op); }
-void db_order_events(struct db_events *e, struct op *op) { submit(&e->job, order_events, false, op); }
-void db_ping(struct db_ping *p, struct op *op) { submit(&p->job, ping, true, op); }
-void db_slow_query(struct db_slow *s, struct op *op) { submit(&s->job, slow_query, false, op); }
+void db_open_account(struct db_account *a, struct op *op) { submit(&a->job, open_account, DB_WRITES, op); }
+void db_get_account(struct db_account *a, struct op *op) { submit(&a->job, get_account, DB_READS, op); }
+void db_authenticate(struct db_account *a, struct op *op) { submit(&a->job, authenticate, DB_READS, op); }
+void db_list_entries(struct db_entries *e, struct op *op) { submit(&e->job, list_entries, DB_READS, op); }
+void db_transfer(struct db_transfer *t, struct op *op) { submit(&t->job, transfer, DB_WRITES, op); }
+void db_place_order(struct db_order *o, struct op *op) { submit(&o->job, place_order, DB_WRITES, op); }
+void db_get_order(struct db_order *o, struct op *op) { submit(&o->job, get_order, DB_READS, op); }
+void db_cancel_order(struct db_order *o, struct op *op) { submit(&o->job, cancel_order, DB_WRITES, op); }
+void db_list_orders(struct db_orders *l, struct op *op) { submit(&l->job, list_orders, DB_READS, op); }
+/* With the writers' lock, nobody is in the middle of a commit: whatever will be committed later will have happened later. */
+void db_order_events(struct db_events *e, struct op *op) { submit(&e->job, order_events, DB_READS_LAST, op); }
+void db_ping(struct db_ping *p, struct op *op) { submit(&p->job, ping, DB_WRITES, op); }
+void db_slow_query(struct db_slow *s, struct op *op) { submit(&s->job, slow_query, DB_READS, op); }
 /* clang-format on */
+
+/* ---- what other processes do ------------------------------------------------------------------------------------------------------------ */
+
+/* A look at the file's version from time to time, while somebody waits for news. The second road will be told. Loop thread. */
+static struct {
+    void (*changed)(void);
+    int64_t until_ns;
+    struct timer timer;
+    struct op op;
+    struct db_job job;
+    bool out, found;
+} others;
+
+static void compare_version(struct db_job *job)
+{
+    int64_t before = db.data_version;
+
+    job->rc = fetch_number(db.prepared[DATA_VERSION], &db.data_version);
+    others.found = job->rc == DB_OK && db.data_version != before;
+}
+
+static void version_compared(struct op *op)
+{
+    (void)op;
+    others.out = false;
+    if (others.found) others.changed();
+    if (loop_now_ns() < others.until_ns) timer_start(&others.timer, loop_now_ns() + OTHERS_NS);
+}
+
+static void others_due(struct timer *timer)
+{
+    (void)timer;
+    others.out = true;
+    others.op = (struct op){.done = version_compared};
+    submit(&others.job, compare_version, DB_READS, &others.op);
+}
+
+void db_on_change(void (*changed)(void))
+{
+    others.changed = changed;
+    others.timer.fired = others_due;
+}
+
+void db_listen(int64_t until_ns)
+{
+    if (!others.changed || db.options.blocking) return; /* who waits in place hears nothing anyway */
+    if (until_ns > others.until_ns) others.until_ns = until_ns;
+    if (!others.out && !timer_pending(&others.timer)) timer_start(&others.timer, loop_now_ns() + OTHERS_NS);
+}
+
+/* ---- opening and closing ---------------------------------------------------------------------------------------------------------------- */
 
 int db_open(const struct db_options *options, char *error, size_t error_size)
 {
@@ -1028,6 +1224,7 @@ int db_open(const struct db_options *options, char *error, size_t error_size)
     sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     db.options = *options;
     db.closing = false;
+    db.ahead_ns = 0; /* the wall clock's time is always more than that */
     const char *wrong = open_handle(true);
     if (wrong) {
         snprintf(error, error_size, "the database %s cannot be used: %s", options->path, wrong);
@@ -1096,6 +1293,7 @@ static const struct {
     {"every balance is the sum of its entries",
      "SELECT a.id FROM accounts a LEFT JOIN (SELECT account_id, sum(amount_cents) AS total FROM entries GROUP BY account_id) e "
      "ON e.account_id = a.id WHERE a.balance_cents <> coalesce(e.total, 0)"},
+    {"no balance is beyond exact numbers", "SELECT id FROM accounts WHERE id > 0 AND balance_cents > 9007199254740991"},
     {"no customer owes anything", "SELECT id FROM accounts WHERE id > 0 AND balance_cents < 0"},
     {"every order is paid, once, in full",
      "SELECT o.id FROM orders o LEFT JOIN (SELECT order_id, account_id, count(*) AS n, sum(amount_cents) AS total FROM entries "

@@ -25,7 +25,7 @@ enum db_rc {
     DB_NOT_YOURS,  /* an account that is not the token's, whether it exists or not */
     DB_NOT_FOUND,  /* no such order of yours; no such receiver */
     DB_INSUFFICIENT_FUNDS,
-    DB_TOO_MUCH, /* a balance would leave the range of exact JSON numbers */
+    DB_TOO_MUCH, /* a balance would leave the range of exact JSON numbers: a receiver's, or one's own by a refund */
     DB_TO_ONESELF,
     DB_KEY_REUSED, /* this idempotency key came with another request before */
     DB_ALREADY_READY,
@@ -34,8 +34,11 @@ enum db_rc {
     DB_QUEUE_FULL, /* too many jobs are waiting */
     DB_LOCKED,     /* another process holds the file */
     DB_DISK_FULL,
+    DB_NO_MEMORY,
     DB_MISSING, /* the file was moved or deleted under us */
-    DB_BROKEN,  /* corrupt, unreadable, I/O error */
+    DB_BROKEN,  /* corrupt, unreadable, I/O error, of a newer schema */
+    /* a write may have been done, or not: the commit failed half-way, or went into a file that was being moved away */
+    DB_UNKNOWN,
 };
 
 #define DB_NAME_MAX 320 /* bytes: 80 characters of UTF-8 */
@@ -43,15 +46,27 @@ enum db_rc {
 #define DB_KEY_MAX 128  /* bytes of an idempotency key */
 #define DB_FLAVOR_MAX 24
 #define DB_AMOUNT_MAX INT64_C(9007199254740991) /* 2^53 - 1: beyond it JSON numbers are guesses */
-#define DB_QUEUE_MAX 1024 /* jobs waiting; beyond it, DB_QUEUE_FULL: an unbounded queue is latency that nobody sees */
+/* Jobs waiting; beyond it the first operation of a request gets DB_QUEUE_FULL: an unbounded queue is latency that nobody sees. */
+#define DB_QUEUE_MAX 1024
+
+/* What an operation needs of the database. The last kind sees all that was committed by anybody, and nobody will commit what happened
+ * earlier: it takes its turn among the writes. */
+enum db_how { DB_READS, DB_WRITES, DB_READS_LAST };
 
 /* The first member of every operation. Only `rc` is for the caller, and only once the op is done. */
 struct db_job {
     struct db_job *next;
     struct op *op;
     void (*run)(struct db_job *job); /* worker thread */
-    bool writes;
+    enum db_how how;
     enum db_rc rc;
+};
+
+/* What time it is, by the database's calendar: the only one that instants of this header are compared with. It never turns back, not
+ * even when the machine's clock does; then it is ahead of that clock until both agree again. */
+struct db_instant {
+    int64_t ms; /* since 1970 UTC */
+    int64_t ns; /* the same moment on clock_ns() */
 };
 
 /* Who asks: the hash of a bearer token. The token itself never gets here. */
@@ -69,9 +84,10 @@ struct db_key {
 
 struct db_options {
     const char *path;
-    bool blocking;      /* every operation runs at once on the calling thread, and the op completes in a later lap:
+    bool blocking;         /* every operation runs at once on the calling thread, and the op completes in a later lap:
                                the loop waits for the disk, as a synchronous server does. For comparison */
-    unsigned group_max; /* writes committed together at most; 0: as many as are waiting. 1: for comparison */
+    unsigned group_max;    /* writes committed together at most; 0: as many as are waiting. 1: for comparison */
+    bool (*hurried)(void); /* with `blocking`: asked during a long operation; true: end it early */
 };
 
 /* Open or create the database, bring its schema up to date, start the worker. Blocks. The loop must be open.
@@ -98,8 +114,10 @@ struct db_stats {
 };
 void db_stats(struct db_stats *stats);
 
-/* The wall clock, in milliseconds since 1970 UTC. Never runs backwards within a process. Any thread. */
-int64_t wall_ms(void);
+/* Whoever waits for news of the database says until when (on clock_ns()); `changed` is called on the loop thread within a second or so
+ * whenever another process may have changed something meanwhile. Of what this process does itself, its callers know. */
+void db_on_change(void (*changed)(void));
+void db_listen(int64_t until_ns);
 
 /* ---- the bank --------------------------------------------------------------------------------------------------------- */
 
@@ -176,12 +194,12 @@ struct db_order {
     int64_t bake_ms;       /* db_place_order: in: until ready, for all pizzas */
     struct db_key key;     /* db_place_order: in */
     bool replayed;         /* db_place_order: out */
-    int64_t now_ms;        /* out: the instant at which all this was true */
+    struct db_instant now; /* out: when all this was true */
 };
 
 void db_place_order(struct db_order *o, struct op *op); /* write. DB_OK, DB_NO_ACCOUNT, DB_INSUFFICIENT_FUNDS, DB_KEY_REUSED */
 void db_get_order(struct db_order *o, struct op *op);   /* read. DB_OK, DB_NO_ACCOUNT, DB_NOT_FOUND */
-/* write. DB_OK, DB_NO_ACCOUNT, DB_NOT_FOUND, DB_ALREADY_READY, DB_ALREADY_CANCELLED; the order is filled in for the last two */
+/* write. DB_OK, DB_NO_ACCOUNT, DB_NOT_FOUND, DB_TOO_MUCH, DB_ALREADY_READY, DB_ALREADY_CANCELLED; the order is filled in for these two */
 void db_cancel_order(struct db_order *o, struct op *op);
 
 struct db_orders {
@@ -189,12 +207,12 @@ struct db_orders {
     struct db_token token; /* in */
     bool filtered;         /* in: only those with this status */
     enum order_status status;
-    int64_t before;     /* in: orders with a smaller id; 0: from the newest */
-    size_t limit;       /* in: how many `rows` has room for */
-    struct order *rows; /* in: the room; out: newest first */
-    size_t count;       /* out */
-    bool more;          /* out */
-    int64_t now_ms;     /* out */
+    int64_t before;        /* in: orders with a smaller id; 0: from the newest */
+    size_t limit;          /* in: how many `rows` has room for */
+    struct order *rows;    /* in: the room; out: newest first */
+    size_t count;          /* out */
+    bool more;             /* out */
+    struct db_instant now; /* out */
 };
 
 void db_list_orders(struct db_orders *l, struct op *op); /* read. DB_OK, DB_NO_ACCOUNT */
@@ -227,6 +245,7 @@ struct db_events {
     bool lost;                  /* out: more has been missed than will be told; `cursor` is the present */
     int64_t next_ms;            /* out: when it is worth looking again by itself (the next order becomes ready, or
                                            the current millisecond ends while it holds events); 0: never */
+    struct db_instant now;      /* out */
 };
 
 void db_order_events(struct db_events *e, struct op *op); /* read. DB_OK, DB_NO_ACCOUNT */

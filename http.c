@@ -99,14 +99,23 @@ void buf_puts(struct buf *b, const char *text)
 void buf_printf(struct buf *b, const char *format, ...)
 {
     va_list args;
+
+    va_start(args, format);
+    buf_vprintf(b, format, args);
+    va_end(args);
+}
+
+void buf_vprintf(struct buf *b, const char *format, va_list args)
+{
     size_t room = 256;
 
     for (int attempt = 0; attempt < 2; attempt++) {
         char *at = buf_reserve(b, room);
         if (!at) return;
-        va_start(args, format);
-        int n = vsnprintf(at, room, format, args);
-        va_end(args);
+        va_list again;
+        va_copy(again, args);
+        int n = vsnprintf(at, room, format, again);
+        va_end(again);
         if (n < 0) break;
         if ((size_t)n < room) {
             b->end += (uint32_t)n;

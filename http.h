@@ -5,6 +5,7 @@
 #ifndef FORNO_HTTP_H
 #define FORNO_HTTP_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +40,7 @@ char *buf_reserve(struct buf *b, size_t n); /* room for n bytes after the conten
 void buf_put(struct buf *b, const void *bytes, size_t n);
 void buf_puts(struct buf *b, const char *text);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buf_vprintf(struct buf *b, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 void buf_put_ms(struct buf *b, int64_t ns); /* as milliseconds: "12.345", without floating point */
 void buf_consume(struct buf *b, size_t n);  /* gives the memory back when the last byte goes */
 void buf_free(struct buf *b);

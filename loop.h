@@ -97,6 +97,7 @@ struct op {
     const char *what;                 /* "db", "oven", "timer", "upstream": set by the starter */
     void *owner;                      /* for whoever works on it */
     int64_t served_ns;                /* clock_ns() when it left its queue; 0: it knew no queue */
+    bool first;                       /* nothing was waited for before it: when there is too much already, this may be refused */
 };
 
 /* Complete a list of operations, linked by next, in a later lap. Any thread; wakes the loop over an eventfd (2). */
@@ -115,6 +116,12 @@ struct loop_observer {
 };
 
 void loop_observe(const struct loop_observer *observer); /* borrows; NULL: nobody looks */
+
+/* Stand still until due_ns (on clock_ns()), and everything that the loop serves with it: what a synchronous program does, for comparison.
+ * It ends early when the descriptor that is heeded becomes readable: even such a program must hear its signals. -1: none. */
+void loop_stand_still(int64_t due_ns);
+void loop_heed(int fd);
+bool loop_heeded(void); /* it is readable: whoever keeps the loop waiting should make an end */
 
 /* Call this before every sleep, after the lap's work, from now on: the place to hand over what the lap gathered. Several may be
  * called so, in the order in which they came; the same one twice is once. */

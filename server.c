@@ -30,7 +30,8 @@
 #define ACCEPT_PAUSE_NS (100 * NS_PER_MS)
 #define LISTENERS_MAX 8
 #define UNSENT_MAX (128 * 1024) /* bytes the kernel may hold for a client who does not read; by itself it takes megabytes */
-#define FDS_RESERVED 96         /* 64 external calls, the database and its files, epoll, the listeners, standard streams */
+#define FDS_RESERVED 160 /* both ends of 64 external calls, the database and its files, epoll, the listeners, standard streams */
+#define TRIM_NS NS_PER_S /* malloc is asked to give memory back this often at most */
 
 static struct {
     struct options options;
@@ -38,11 +39,12 @@ static struct {
     bool narrate;
     struct watch listeners[LISTENERS_MAX];
     size_t listeners_len;
+    struct watch own_door;
     bool paused;
     struct timer resume;
     struct watch signals;
     struct timer drain_over;
-} server;
+} server = {.own_door.fd = -1};
 
 /* Start-up failure: one line that says what is wrong, and what to do about it. */
 static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *format, ...)
@@ -237,7 +239,8 @@ static void accept_resume(void)
 
 static void accept_look_again(struct timer *t)
 {
-    if (counters.conns >= server.options.max_conns) timer_start(t, loop_now_ns() + ACCEPT_PAUSE_NS);
+    watch_arm(&server.own_door, EPOLLIN);
+    if (counters.conns >= server.options.max_conns && !conns_make_room()) timer_start(t, loop_now_ns() + ACCEPT_PAUSE_NS);
     accept_resume();
 }
 
@@ -248,7 +251,7 @@ static void listener_ready(struct watch *w, uint32_t events)
         struct sockaddr_storage peer;
         socklen_t len = sizeof peer;
 
-        if (counters.conns >= server.options.max_conns) {
+        if (counters.conns >= server.options.max_conns && !conns_make_room()) {
             accept_pause();
             return;
         }
@@ -262,7 +265,10 @@ static void listener_ready(struct watch *w, uint32_t events)
         case EMFILE:
         case ENFILE:
         case ENOBUFS:
-        case ENOMEM: accept_pause(); return;
+        case ENOMEM:
+            if (conns_make_room()) break;
+            accept_pause();
+            return;
         default: /* trap: ECONNABORTED and its kin (accept(2)): that client has left, the next one may be fine */ break;
         }
     }
@@ -295,6 +301,36 @@ static int listen_on(const struct addrinfo *a, bool only_one, const struct socka
     close(fd);
     errno = error;
     return -1;
+}
+
+/* Our own calls come in by a door of their own: it stays open when all places are taken, and when we are leaving, so that what has been
+ * begun can be finished. Whoever else finds it is shown out. */
+static void own_door_ready(struct watch *w, uint32_t events)
+{
+    struct sockaddr_in peer;
+    socklen_t len = sizeof peer;
+    int fd = accept4(w->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+    (void)events;
+    if (fd >= 0 && app_is_calling(&peer)) conn_open(fd, NULL);
+    else if (fd >= 0) close(fd);
+    /* There is none left even of the reserve: the same trap, and the same way out. */
+    else if (errno != EAGAIN && timer_start(&server.resume, loop_now_ns() + ACCEPT_PAUSE_NS)) watch_arm(w, 0);
+}
+
+/* Its address, as a URL. */
+static void open_own_door(char *url, size_t size)
+{
+    static const struct watch_kind kind = {.name = "own door", .ready = own_door_ready};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd >= 0) listener_tune(fd);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) != 0 || listen(fd, SOMAXCONN) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &len) != 0 || watch_open(&server.own_door, fd, EPOLLIN, &kind) != 0)
+        die("cannot listen on 127.0.0.1 for our own calls: %s", strerror(errno));
+    snprintf(url, size, "http://127.0.0.1:%u", ntohs(address.sin_port));
 }
 
 static void listener_add(int fd)
@@ -358,7 +394,7 @@ static bool is_loopback(const struct sockaddr_storage *a)
 /* It is known now where we listen: tell the application, then the user. `name`: what the user calls our host, NULL: nothing. */
 static void announce(const char *name)
 {
-    char host[NI_MAXHOST], port[NI_MAXSERV], url[NI_MAXHOST + NI_MAXSERV + 16], error[512];
+    char host[NI_MAXHOST], port[NI_MAXSERV], url[NI_MAXHOST + NI_MAXSERV + 16], own_door[64] = "", error[512];
     bool loopback = true;
 
     for (size_t i = server.listeners_len; i-- > 0;) { /* the first one last: it is the one to tell of */
@@ -374,7 +410,8 @@ static void announce(const char *name)
     /* "Everywhere" is an address to listen on, not one to call. */
     const char *callable = strcmp(host, "0.0.0.0") == 0 ? "127.0.0.1" : strcmp(host, "::") == 0 ? "::1" : host;
     snprintf(url, sizeof url, strchr(callable, ':') ? "http://[%s]:%s" : "http://%s:%s", callable, port);
-    if (!app_listening(url, loopback, error, sizeof error)) die("%s", error);
+    if (!server.options.courier) open_own_door(own_door, sizeof own_door);
+    if (!app_listening(url, own_door, loopback, error, sizeof error)) die("%s", error);
     if (!name) name = host;
     printf(strchr(name, ':') ? "listening on http://[%s]:%s\n" : "listening on http://%s:%s\n", name, port);
     fflush(stdout);
@@ -426,7 +463,7 @@ static void drain(int signal)
     trace_note("%s: finishing what is out, then leaving; a second signal leaves at once", strsignal(signal));
     notify_manager("STOPPING=1");
     for (size_t i = 0; i < server.listeners_len; i++) watch_close(&server.listeners[i]);
-    timer_cancel(&server.resume);
+    server.listeners_len = 0;
     timer_start(&server.drain_over, loop_now_ns() + server.options.drain_ms * NS_PER_MS);
     conns_drain();
 }
@@ -458,17 +495,20 @@ static void open_signals(void)
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread starts: they inherit it */
     int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (fd < 0 || watch_open(&server.signals, fd, EPOLLIN, &kind) != 0) die("signalfd: %s", strerror(errno));
+    loop_heed(fd);
 }
 
 /* After a flood malloc keeps what it was given, for the next one. Once most clients are gone, the kernel may have it back. */
 static void give_memory_back(void)
 {
     static uint64_t most;
+    static int64_t next_ns;
 
     if (counters.conns > most) most = counters.conns;
-    if (most < 1000 || counters.conns > most / 8) return;
+    if (most < 64 || counters.conns > most / 8 || loop_now_ns() < next_ns) return;
     malloc_trim(0);
     most = counters.conns;
+    next_ns = loop_now_ns() + TRIM_NS;
 }
 
 static void before_sleep(void)
@@ -503,6 +543,7 @@ int main(int argc, char **argv)
     if (rc != 0) trace_note("epoll failed: %s", strerror(errno));
     app_stop();
     trace_flush();
+    watch_close(&server.own_door);
     watch_close(&server.signals);
     loop_close();
     return rc == 0 ? 0 : 1;

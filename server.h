@@ -20,6 +20,8 @@
 #include "loop.h"
 #include "trace.h"
 
+#include <netinet/in.h>
+
 struct conn;
 struct req;
 
@@ -90,8 +92,8 @@ void stream_begin(struct req *r, int status, const char *type);
 bool stream_put(struct req *r, const void *bytes, size_t len);
 void stream_end(struct req *r);
 
-/* Waiting on has lost its point: the client has left, or the server is leaving. Do what must be done, then answer with what is
- * true now. */
+/* Waiting on has lost its point: the client has left or has at least shut its side, or the server is leaving. Do what must be done, then
+ * answer with what is true now. */
 bool req_cut_short(const struct req *r);
 
 bool server_draining(void);
@@ -126,8 +128,12 @@ struct options {
  * what is wrong and what to do about it. */
 bool app_start(const struct options *options, char *error, size_t error_size);
 
-/* Called once, when it is known where we listen, and whether only this machine can reach us. False: like app_start(). */
-bool app_listening(const char *own_url, bool loopback, char *error, size_t error_size);
+/* Called once, when it is known where we listen, and whether only this machine can reach us. `own_door`: another address of ours, where
+ * we always let ourselves in, and nobody else; for when no courier was named. False: like app_start(). */
+bool app_listening(const char *own_url, const char *own_door, bool loopback, char *error, size_t error_size);
+
+/* Is this connection, of which the other end is at `from`, a call of our own? */
+bool app_is_calling(const struct sockaddr_in *from);
 
 /* Called once, after the last lap: let the database finish. */
 void app_stop(void);

@@ -456,6 +456,8 @@ void trace_metrics(struct buf *out)
            (double)counters.accept_pauses);
     metric(out, "forno_refused_connections_total", "counter", "Connections refused by a limit per client.",
            (double)counters.refused_conns);
+    metric(out, "forno_let_go_connections_total", "counter", "Idle connections closed to make room for newcomers.",
+           (double)counters.let_go);
     metric(out, "forno_received_bytes_total", "counter", "Bytes read from clients.", (double)counters.bytes_in);
     metric(out, "forno_sent_bytes_total", "counter", "Bytes sent to clients.", (double)counters.bytes_out);
     metric(out, "forno_timeouts_total", "counter", "Connections that missed a deadline.", (double)counters.timeouts);

@@ -12,6 +12,7 @@
 struct trace_counters {
     uint64_t conns, reqs; /* open now; live now, with or without a client */
     uint64_t accepted, accept_pauses, refused_conns;
+    uint64_t let_go; /* idle connections closed to make room for newcomers */
     uint64_t bytes_in, bytes_out;
     uint64_t answers, viewer_answers; /* the second: to whoever watches the loop, for that purpose */
     uint64_t reqs_seen, reqs_shown;   /* requests begun, and those of them that are recorded */

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -34,7 +35,9 @@ struct link {
     struct timer deadline;      /* of the connect, or of idleness */
     struct upstream_call *call; /* NULL: idle */
     struct link *prev, *next;   /* in the pool */
-    size_t address;             /* the one that it goes to */
+    struct link *prev_open, *next_open;
+    in_port_t port; /* ours */
+    size_t address; /* the one that it goes to */
     struct buf out;
     struct http_message msg;
     bool reused, heard; /* it has served a call before; something has come back for this one */
@@ -46,6 +49,7 @@ static struct {
     struct address addresses[ADDRESSES_MAX];
     size_t addresses_len;
     struct link *idle; /* the pool, warmest first */
+    struct link *open; /* all of them */
     struct upstream_call *line, **line_end;
     struct upstream_stats stats;
     char input[16384];
@@ -186,6 +190,9 @@ static void link_release(struct watch *w)
 
 static void link_close(struct link *l)
 {
+    if (l->prev_open) l->prev_open->next_open = l->next_open;
+    else up.open = l->next_open;
+    if (l->next_open) l->next_open->prev_open = l->prev_open;
     timer_cancel(&l->deadline);
     watch_close(&l->watch);
 }
@@ -391,6 +398,23 @@ static int socket_towards(const struct address *a)
     return fd;
 }
 
+/* The port is at the same place in both families. */
+static in_port_t local_port(int fd)
+{
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+
+    return getsockname(fd, (struct sockaddr *)&address, &len) == 0 ? ((struct sockaddr_in *)&address)->sin_port : 0;
+}
+
+bool upstream_is_calling(const struct sockaddr_in *from)
+{
+    struct link *l = up.open;
+
+    while (l && l->port != from->sin_port) l = l->next_open;
+    return l != NULL;
+}
+
 /* An attempt at one address. UPSTREAM_OK: it is under way. */
 static enum upstream_rc link_open(struct upstream_call *u, size_t address)
 {
@@ -408,6 +432,10 @@ static enum upstream_rc link_open(struct upstream_call *u, size_t address)
         return begun ? UPSTREAM_LIMIT : UPSTREAM_REFUSED;
     }
     u->link = l;
+    l->next_open = up.open;
+    if (l->next_open) l->next_open->prev_open = l;
+    up.open = l;
+    l->port = local_port(fd);
     if (timer_start(&l->deadline, clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS)) return UPSTREAM_OK;
     link_close(l);
     return UPSTREAM_LIMIT;

@@ -8,6 +8,8 @@
 #include "http.h"
 #include "loop.h"
 
+#include <netinet/in.h>
+
 enum upstream_rc {
     UPSTREAM_OK,        /* a whole response has come, whatever its status */
     UPSTREAM_REFUSED,   /* no address takes our connection, or none is known */
@@ -51,6 +53,9 @@ void upstream_get(struct upstream_call *u, struct op *op);
 
 /* The same, waiting in place, and everybody with it: what a synchronous server does. For comparison. */
 void upstream_get_in_place(struct upstream_call *u);
+
+/* Does the other end of this connection to our loopback address belong to a call of ours? */
+bool upstream_is_calling(const struct sockaddr_in *from);
 
 struct upstream_stats {
     unsigned active, waiting, idle; /* now */

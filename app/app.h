@@ -24,6 +24,7 @@ struct slice query_param(const struct req *r, const char *name);
 
 /* Prefer: wait=N (RFC 7240 4.3), in seconds, at most PREFER_WAIT_MAX. -1: no such preference. */
 #define PREFER_WAIT_MAX 60
+#define STAND_STILL_MAX_S 10 /* with --blocking: everybody else can bear to wait so long */
 int64_t prefer_wait(const struct req *r);
 
 /* A version of some text, as a strong validator (RFC 9110 8.8.3), with its quotes. */
@@ -52,7 +53,7 @@ enum problem {
     PROBLEM_BODY_TOO_LARGE, PROBLEM_TARGET_TOO_LONG, PROBLEM_MEDIA_TYPE, PROBLEM_EXPECTATION, PROBLEM_INVALID_BODY,
     PROBLEM_KEY_REUSED, PROBLEM_TO_ONESELF, PROBLEM_TOO_MUCH, PROBLEM_HEAD_TOO_LARGE, PROBLEM_INTERNAL,
     PROBLEM_UNKNOWN_METHOD, PROBLEM_OVERLOADED, PROBLEM_NO_MEMORY, PROBLEM_DATABASE_LOCKED, PROBLEM_DATABASE_MISSING,
-    PROBLEM_DATABASE_BROKEN, PROBLEM_DRAINING, PROBLEM_HTTP_VERSION, PROBLEM_DISK_FULL, PROBLEM_WOULD_DEADLOCK,
+    PROBLEM_DATABASE_BROKEN, PROBLEM_OUTCOME_UNKNOWN, PROBLEM_DRAINING, PROBLEM_HTTP_VERSION, PROBLEM_DISK_FULL, PROBLEM_WOULD_DEADLOCK,
     PROBLEM_COURIER_UNREACHABLE, PROBLEM_COURIER_NONSENSE, PROBLEM_COURIER_BUSY, PROBLEM_COURIER_SLOW,
     PROBLEMS
 };
@@ -126,9 +127,28 @@ void waits_start(bool blocking);
  * waiter lives in the request's state. `what`: "oven" or "timer". Key 0: nobody knocks there. */
 void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op);
 void knock(int64_t key);
+void knock_everywhere(void);
 
 /* The same, and never in place: for those who only look on. */
 void wait_on_loop(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op);
+
+/* A question to the database that many have at the same time, asked once. Whoever asks it first allocates what holds it, zeroed, and
+ * begins it; at the end of the lap ask() gives it to the database, with &q->op. Everybody joins with an op of his own, looks at the
+ * answer when that is done, and leaves; who leaves last (true) frees it. */
+struct question {
+    struct question *next, *next_here;
+    struct op op;
+    int64_t key;
+    void (*ask)(struct question *q);
+    struct op *askers, **askers_end;
+    unsigned refs;
+};
+
+/* One of this lap with this key, and the same in what else matters. NULL: nobody has asked it yet. */
+struct question *question_find(int64_t key, bool (*same)(const struct question *q, const void *as), const void *as);
+void question_begin(struct question *q, int64_t key, void (*ask)(struct question *q));
+void question_join(struct question *q, struct op *op);
+bool question_leave(struct question *q);
 
 /* The fan-out: hand out any number of ops; when the last of them is done, `whole` is. */
 struct all {

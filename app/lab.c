@@ -19,7 +19,7 @@ void get_lab_timer(struct req *r)
 {
     struct nap *n = req_alloc(r, sizeof *n);
 
-    if (!n || !query_number(r, "ms", 1000, 0, 60000, &n->ms)) return;
+    if (!n || !query_number(r, "ms", 1000, 0, app_options->blocking ? STAND_STILL_MAX_S * 1000 : 60000, &n->ms)) return;
     n->began_ns = clock_ns();
     wait_for(&n->waiter, "timer", 0, n->began_ns + n->ms * NS_PER_MS, await(r, nap_over));
 }
@@ -78,16 +78,14 @@ static void slow_done(struct req *r)
 
 /* ---- GET /lab/block ----------------------------------------------------------------------------------------------------------------- */
 
-#define BLOCK_MAX_MS 10000 /* everybody else can bear to wait so long */
+#define BLOCK_MAX_MS (STAND_STILL_MAX_S * 1000)
 
 void get_lab_block(struct req *r)
 {
     int64_t ms, began_ns = clock_ns();
 
     if (!query_number(r, "ms", 1000, 0, BLOCK_MAX_MS, &ms)) return;
-    struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * NS_PER_MS};
-    while (nanosleep(&nap, &nap) != 0)
-        ;
+    loop_stand_still(began_ns + ms * NS_PER_MS);
     respond_waited(r, "nothing: the loop itself stood still, and everybody with it", began_ns);
 }
 

@@ -40,10 +40,10 @@ static void order_changed(const struct order *o)
     knock(-o->account_id);
 }
 
-/* On the loop's clock. Whoever waits for it looks at the wall clock again, so it may be wrong, but not for long. */
-static int64_t ns_of_wall(int64_t ms)
+/* When the database's calendar will show this instant, on the loop's clock. */
+static int64_t ns_of(int64_t ms, struct db_instant now)
 {
-    return clock_ns() + (ms - wall_ms()) * NS_PER_MS;
+    return now.ns + (ms - now.ms) * NS_PER_MS;
 }
 
 /* ---- the oven ---------------------------------------------------------------------------------------------------------------------- */
@@ -126,6 +126,7 @@ static char menu_etag[ETAG_SIZE];
 
 void orders_start(void)
 {
+    db_on_change(knock_everywhere);
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "pizzas");
 
@@ -156,9 +157,10 @@ void get_menu(struct req *r)
 struct order_state {
     struct db_order order;
     struct waiter waiter;
-    int64_t wait_s;   /* Prefer: wait=N; -1: none */
-    int64_t until_ns; /* when that is over */
-    bool placing;     /* POST: 201 or 202; GET: 200 */
+    struct look *look; /* being taken */
+    int64_t wait_s;    /* Prefer: wait=N; -1: none */
+    int64_t until_ns;  /* when that is over */
+    bool placing;      /* POST: 201 or 202; GET: 200 */
 };
 
 static const char *status_name(enum order_status s)
@@ -189,48 +191,91 @@ static void order_answer(struct req *r)
 {
     struct order_state *s = req_state(r);
     const struct order *o = &s->order.order;
-    enum order_status status = order_status(o, s->order.now_ms);
+    enum order_status status = order_status(o, s->order.now.ms);
     int http_status = !s->placing ? 200 : status == ORDER_READY ? 201 : 202;
-    int64_t left_ms = o->ready_at_ms - s->order.now_ms;
+    int64_t left_ms = o->ready_at_ms - s->order.now.ms;
 
     if (s->placing) respond_field(r, "Location", "/orders/%" PRId64, o->id);
     if (s->placing && s->order.replayed) respond_field(r, "Idempotent-Replayed", "true");
     if (s->wait_s >= 0) respond_field(r, "Preference-Applied", "wait=%" PRId64, s->wait_s);
     if (status == ORDER_BAKING) respond_field(r, "Retry-After", "%" PRId64, (left_ms + 999) / 1000);
     respond_field(r, "Cache-Control", "no-store");
-    respond_json(r, http_status, order_json(o, status, s->order.now_ms));
+    respond_json(r, http_status, order_json(o, status, s->order.now.ms));
 }
 
-static void order_fetched(struct req *r);
 static void order_awaited(struct req *r);
+static void order_looked_at(struct req *r);
 
 /* The order is known as it was a moment ago: answer, or wait and look again. */
 static void order_show(struct req *r)
 {
     struct order_state *s = req_state(r);
     const struct order *o = &s->order.order;
-    int64_t due_ns = ns_of_wall(o->ready_at_ms);
+    int64_t due_ns = ns_of(o->ready_at_ms, s->order.now);
 
-    if (s->wait_s < 0 || order_status(o, s->order.now_ms) != ORDER_BAKING || clock_ns() >= s->until_ns || req_cut_short(r)) {
+    if (s->wait_s < 0 || order_status(o, s->order.now.ms) != ORDER_BAKING || clock_ns() >= s->until_ns || req_cut_short(r)) {
         order_answer(r);
         return;
     }
-    wait_for(&s->waiter, "oven", o->id, due_ns < s->until_ns ? due_ns : s->until_ns, await(r, order_awaited));
-}
-
-static void order_awaited(struct req *r)
-{
-    struct order_state *s = req_state(r);
-
-    db_get_order(&s->order, await(r, order_fetched));
+    if (due_ns > s->until_ns) due_ns = s->until_ns;
+    db_listen(due_ns);
+    wait_for(&s->waiter, "oven", o->id, due_ns, await(r, order_awaited));
 }
 
 static void order_fetched(struct req *r)
 {
     struct order_state *s = req_state(r);
 
-    if (s->order.job.rc != DB_OK) respond_db_problem(r, s->order.job.rc);
-    else order_show(r);
+    if (s->order.job.rc == DB_OK) order_show(r);
+    /* Placed it is, and paid, whatever has become of this look: the answer is what was known before. */
+    else if (s->placing) order_answer(r);
+    else respond_db_problem(r, s->order.job.rc);
+}
+
+/* A look at an order that any number wait for. */
+struct look {
+    struct question question;
+    struct db_order order;
+};
+
+static void look_ask(struct question *q)
+{
+    struct look *l = (struct look *)(void *)q;
+
+    db_get_order(&l->order, &q->op);
+}
+
+static void order_awaited(struct req *r)
+{
+    struct order_state *s = req_state(r);
+    int64_t id = s->order.order.id;
+
+    if (!req_conn(r)) { /* nobody wants to know any more */
+        order_answer(r);
+        return;
+    }
+    s->look = (struct look *)(void *)question_find(id, NULL, NULL);
+    if (!s->look && (s->look = calloc(1, sizeof *s->look))) {
+        s->look->order.token = s->order.token; /* they have all shown it, or they would not be waiting for this order */
+        s->look->order.order.id = id;
+        question_begin(&s->look->question, id, look_ask);
+    }
+    if (s->look) question_join(&s->look->question, await(r, order_looked_at));
+    else db_get_order(&s->order, await(r, order_fetched));
+}
+
+static void order_looked_at(struct req *r)
+{
+    struct order_state *s = req_state(r);
+    struct look *l = s->look;
+
+    s->order.job.rc = l->order.job.rc;
+    if (l->order.job.rc == DB_OK) {
+        s->order.order = l->order.order;
+        s->order.now = l->order.now;
+    }
+    if (question_leave(&l->question)) free(l);
+    order_fetched(r);
 }
 
 static struct order_state *order_begin(struct req *r)
@@ -240,6 +285,7 @@ static struct order_state *order_begin(struct req *r)
     if (!s) return NULL;
     s->order.token = bearer_token(r);
     s->wait_s = prefer_wait(r);
+    if (app_options->blocking && s->wait_s > STAND_STILL_MAX_S) s->wait_s = STAND_STILL_MAX_S;
     s->until_ns = clock_ns() + s->wait_s * NS_PER_S;
     return s;
 }
@@ -309,12 +355,12 @@ static void order_placed(struct req *r)
         return;
     }
     if (!o->replayed) {
-        oven_bake(&o->order, ns_of_wall(o->order.ready_at_ms));
+        oven_bake(&o->order, ns_of(o->order.ready_at_ms, o->now));
         order_changed(&o->order);
     }
     /* The first answer again: the order as it was when it was placed. Whoever waits wants to know how it is now. */
     if (o->replayed && s->wait_s < 0) {
-        o->now_ms = o->order.placed_at_ms;
+        o->now.ms = o->order.placed_at_ms;
         o->order.cancelled_at_ms = 0;
     }
     order_show(r);
@@ -385,7 +431,7 @@ static void orders_fetched(struct req *r)
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "orders");
     for (size_t i = 0; i < l->count; i++)
-        json_append(list, order_json(&l->rows[i], order_status(&l->rows[i], l->now_ms), l->now_ms));
+        json_append(list, order_json(&l->rows[i], order_status(&l->rows[i], l->now.ms), l->now.ms));
     if (l->filtered) snprintf(query, sizeof query, "status=%s&", status_name(l->status));
     json_next(r, json, "/orders", query, (int64_t)l->limit, l->more, l->count ? l->rows[l->count - 1].id : 0);
     respond_field(r, "Cache-Control", "no-store");
@@ -397,18 +443,32 @@ static void orders_fetched(struct req *r)
 #define HEARTBEAT_NS (15 * NS_PER_S)
 #define EVENTS_AT_ONCE 16
 
-struct subscriber {
+/* What has happened to the orders of an account since some point, read once for all who have heard everything up to there. */
+struct news {
+    struct question question;
     struct db_events events;
     struct order_event rows[EVENTS_AT_ONCE];
+    struct buf text; /* as it goes out to each of them */
+};
+
+struct subscriber {
+    struct news *news; /* being read */
     struct waiter waiter;
-    int64_t heartbeat_ns; /* when the next one is due */
-    bool stale;           /* what was missed cannot be told */
+    int64_t account_id;         /* 0: not known yet */
+    struct event_cursor cursor; /* what has been told up to now */
+    int64_t heartbeat_ns;       /* when the next one is due */
+    bool stale;                 /* what was missed cannot be told */
 };
 
 static void events_fetched(struct req *r);
 static void events_awaited(struct req *r);
 
-/* Last-Event-ID is what we gave as `id:`. False: it is not ours, or from the future of a database that was put back. */
+static void put_cursor(struct buf *out, const struct event_cursor *c)
+{
+    buf_printf(out, "id: %" PRId64 "-%" PRId64 "-%d\n", c->at_ms, c->order_id, c->kind);
+}
+
+/* Last-Event-ID is what we gave as `id:`. False: it is not ours. */
 static bool cursor_from(struct slice id, struct event_cursor *cursor)
 {
     char text[64];
@@ -418,7 +478,29 @@ static bool cursor_from(struct slice id, struct event_cursor *cursor)
     memcpy(text, id.at, id.len);
     text[id.len] = '\0';
     if (sscanf(text, "%" SCNd64 "-%" SCNd64 "-%d%n", &cursor->at_ms, &cursor->order_id, &cursor->kind, &end) != 3) return false;
-    return (size_t)end == id.len && cursor->at_ms >= 0 && cursor->at_ms <= wall_ms() && cursor->order_id >= 0;
+    return (size_t)end == id.len && cursor->at_ms >= 0 && cursor->order_id >= 0;
+}
+
+static struct news *news_new(int64_t account_id, struct event_cursor cursor)
+{
+    struct news *n = calloc(1, sizeof *n);
+
+    if (n) n->events = (struct db_events){.account_id = account_id, .cursor = cursor, .rows = n->rows, .limit = EVENTS_AT_ONCE};
+    return n;
+}
+
+static void news_ask(struct question *q)
+{
+    struct news *n = (struct news *)(void *)q;
+
+    db_order_events(&n->events, &q->op);
+}
+
+static void news_leave(struct news *n)
+{
+    if (!question_leave(&n->question)) return;
+    buf_free(&n->text);
+    free(n);
 }
 
 void get_order_events(struct req *r)
@@ -427,77 +509,137 @@ void get_order_events(struct req *r)
     struct slice last = http_field(&r->msg, "last-event-id");
 
     if (!s) return;
-    s->stale = last.at && !cursor_from(last, &s->events.cursor);
-    s->events.from_now = !last.at || s->stale;
-    s->events.token = bearer_token(r);
-    s->events.rows = s->rows;
-    s->events.limit = EVENTS_AT_ONCE;
-    db_order_events(&s->events, await(r, events_fetched));
+    s->stale = last.at && !cursor_from(last, &s->cursor);
+    s->news = news_new(0, s->cursor);
+    if (!s->news) {
+        respond_no_memory(r);
+        return;
+    }
+    s->news->events.from_now = !last.at || s->stale;
+    s->news->events.token = bearer_token(r);
+    s->news->question.refs = 1; /* the first time everybody asks for himself, and so shows his token */
+    db_order_events(&s->news->events, await(r, events_fetched));
 }
 
-/* The database has just told our present place in time; from here on, only what comes after. */
-static void events_begin(struct req *r)
+/* Who has been away for too long, or comes with an id that means nothing here, goes on from the present. */
+static void put_stale(struct buf *out, const struct event_cursor *present)
 {
-    struct subscriber *s = req_state(r);
-
-    respond_field(r, "Cache-Control", "no-store");
-    stream_begin(r, 200, "text/event-stream");
-    stream_put(r, "retry: 2000\n\n", 13);
-    s->events.from_now = false;
-    s->heartbeat_ns = clock_ns() + HEARTBEAT_NS;
+    put_cursor(out, present);
+    buf_puts(out, "event: stale\ndata: {\"detail\":\"What you missed cannot be told any more: GET /orders.\"}\n\n");
 }
 
-static bool event_put(struct req *r, const struct order_event *e)
+static void put_event(struct buf *out, const struct order_event *e)
 {
     static const char *const names[] = {[EVENT_PLACED] = "placed", [EVENT_READY] = "ready", [EVENT_CANCELLED] = "cancelled"};
     static const enum order_status status[] = {
         [EVENT_PLACED] = ORDER_BAKING, [EVENT_READY] = ORDER_READY, [EVENT_CANCELLED] = ORDER_CANCELLED};
-    const struct event_cursor *c = &e->cursor;
-    struct buf text = {0};
-    char *data = json_text(order_json(&e->order, status[c->kind], c->at_ms));
+    char *data = json_text(order_json(&e->order, status[e->cursor.kind], e->cursor.at_ms));
 
-    buf_printf(&text, "id: %" PRId64 "-%" PRId64 "-%d\nevent: %s\ndata: ", c->at_ms, c->order_id, c->kind, names[c->kind]);
-    if (data) buf_puts(&text, data);
-    buf_puts(&text, "\n\n");
-    bool told = data && !text.failed && stream_put(r, text.mem, buf_len(&text));
+    put_cursor(out, &e->cursor);
+    buf_printf(out, "event: %s\ndata: ", names[e->cursor.kind]);
+    if (data) buf_puts(out, data);
+    else out->failed = true;
+    buf_puts(out, "\n\n");
     free(data);
+}
+
+/* Tell one subscriber. False: he has left, or falls behind, or there is no memory to tell it with; then nothing has been told. */
+static bool news_tell(struct req *r, struct news *n)
+{
+    struct subscriber *s = req_state(r);
+    struct db_events *e = &n->events;
+
+    if (s->stale || e->lost) {
+        struct buf text = {0};
+
+        put_stale(&text, &e->cursor);
+        bool told = !text.failed && stream_put(r, text.mem, buf_len(&text));
+        buf_free(&text);
+        if (!told) return false;
+        s->stale = false;
+    }
+    if (e->count && !buf_len(&n->text)) {
+        for (size_t i = 0; i < e->count; i++) put_event(&n->text, &n->rows[i]);
+    }
+    if (n->text.failed || (e->count && !stream_put(r, n->text.mem, buf_len(&n->text)))) return false;
+    s->cursor = e->cursor;
+    return true;
+}
+
+/* The database has just told our present place in time; from here on, only what comes after. Whoever is cut off before the first event
+ * comes back with this id. */
+static bool events_begin(struct req *r)
+{
+    struct subscriber *s = req_state(r);
+    struct buf text = {0};
+
+    respond_field(r, "Cache-Control", "no-store");
+    respond_field(r, "X-Accel-Buffering", "no"); /* nginx would keep the events to itself until it had 4 KiB of them */
+    stream_begin(r, 200, "text/event-stream");
+    buf_puts(&text, "retry: 2000\n");
+    if (s->news->events.from_now) s->cursor = s->news->events.cursor;
+    put_cursor(&text, &s->cursor);
+    buf_puts(&text, "\n");
+    bool told = !text.failed && stream_put(r, text.mem, buf_len(&text));
     buf_free(&text);
+    s->account_id = s->news->events.account_id;
+    s->heartbeat_ns = clock_ns() + HEARTBEAT_NS;
     return told;
+}
+
+static bool same_news(const struct question *q, const void *cursor)
+{
+    const struct event_cursor *a = &((const struct news *)(const void *)q)->events.cursor, *b = cursor;
+
+    return a->at_ms == b->at_ms && a->order_id == b->order_id && a->kind == b->kind;
+}
+
+static void events_wait(struct req *r, int64_t due_ns)
+{
+    struct subscriber *s = req_state(r);
+
+    if (due_ns > s->heartbeat_ns) due_ns = s->heartbeat_ns;
+    db_listen(due_ns);
+    wait_for(&s->waiter, "oven", -s->account_id, due_ns, await(r, events_awaited));
+}
+
+static void events_ask(struct req *r)
+{
+    struct subscriber *s = req_state(r);
+
+    s->news = (struct news *)(void *)question_find(-s->account_id, same_news, &s->cursor);
+    if (!s->news && (s->news = news_new(s->account_id, s->cursor))) question_begin(&s->news->question, -s->account_id, news_ask);
+    if (s->news) question_join(&s->news->question, await(r, events_fetched));
+    else events_wait(r, INT64_MAX); /* no memory: the cursor stays where it is, so nothing gets lost */
+}
+
+static void events_end(struct req *r)
+{
+    if (server_draining()) stream_put(r, ": the server is leaving\n\n", 25);
+    stream_end(r);
 }
 
 static void events_fetched(struct req *r)
 {
     struct subscriber *s = req_state(r);
-    bool listening = true;
+    struct news *n = s->news;
+    bool known = n->events.job.rc == DB_OK, more = known && n->events.more, listening = true;
+    int64_t due_ns = known && n->events.next_ms ? ns_of(n->events.next_ms, n->events.now) : INT64_MAX;
 
-    if (!r->streaming) {
-        if (s->events.job.rc != DB_OK) {
-            respond_db_problem(r, s->events.job.rc);
-            return;
-        }
-        events_begin(r);
+    if (!r->streaming && !known) {
+        respond_db_problem(r, n->events.job.rc);
+        news_leave(n);
+        return;
     }
-    if (s->stale || (s->events.job.rc == DB_OK && s->events.lost)) {
-        static const char stale[] =
-            "event: stale\ndata: {\"detail\":\"What you missed cannot be told any more: GET /orders.\"}\n\n";
-        stream_put(r, stale, sizeof stale - 1);
-        s->stale = false;
-    }
+    if (!r->streaming) listening = events_begin(r);
     /* Trouble with the database later on is waited out: the cursor stays where it is, so nothing gets lost. */
-    size_t count = s->events.job.rc == DB_OK ? s->events.count : 0;
-    for (size_t i = 0; i < count && listening; i++) listening = event_put(r, &s->rows[i]);
-    if (!listening || req_cut_short(r) || r->msg.method == HTTP_HEAD) {
-        if (server_draining()) stream_put(r, ": the server is leaving\n\n", 25);
-        stream_end(r);
-        return;
-    }
-    if (s->events.more && s->events.job.rc == DB_OK) {
-        db_order_events(&s->events, await(r, events_fetched));
-        return;
-    }
-    int64_t due_ns = s->events.next_ms && s->events.job.rc == DB_OK ? ns_of_wall(s->events.next_ms) : INT64_MAX;
-    wait_for(&s->waiter, "oven", -s->events.account_id, due_ns < s->heartbeat_ns ? due_ns : s->heartbeat_ns,
-             await(r, events_awaited));
+    if (known && listening) listening = news_tell(r, n);
+    news_leave(n);
+    if (!listening || req_cut_short(r) || r->msg.method == HTTP_HEAD) events_end(r);
+    else if (more) events_ask(r);
+    else if (app_options->blocking)
+        events_end(r); /* to stand still for what may happen is more than anybody could bear: come again */
+    else events_wait(r, due_ns);
 }
 
 static void events_awaited(struct req *r)
@@ -505,8 +647,8 @@ static void events_awaited(struct req *r)
     struct subscriber *s = req_state(r);
 
     if (clock_ns() >= s->heartbeat_ns) {
-        stream_put(r, ":\n\n", 3); /* also how we learn that the subscriber has left */
+        stream_put(r, ":\n\n", 3);
         s->heartbeat_ns = clock_ns() + HEARTBEAT_NS;
     }
-    db_order_events(&s->events, await(r, events_fetched));
+    events_ask(r);
 }

@@ -45,7 +45,8 @@ static const struct {
     [PROBLEM_KEY_REUSED] = {422, "idempotency-key-reused", "This Idempotency-Key came with another request before",
         "A key stands for one request. Use a fresh one."},
     [PROBLEM_TO_ONESELF] = {422, "transfer-to-oneself", "This transfer leads back to its sender", "Nothing has moved."},
-    [PROBLEM_TOO_MUCH] = {422, "too-much-money", "The receiver's balance would be beyond exact numbers", "Nothing has moved."},
+    [PROBLEM_TOO_MUCH] = {422, "too-much-money", "The balance would be beyond exact numbers",
+        "A balance is at most 2^53 - 1 cents: the receiver's, or yours when an order is to be refunded. Nothing has moved."},
     [PROBLEM_HEAD_TOO_LARGE] = {431, "head-too-large", "The header fields are too large or too many", "At most 16 KiB, at most 100."},
     [PROBLEM_INTERNAL] = {500, "internal-error", "Something is wrong on our side", "It is not your fault."},
     [PROBLEM_UNKNOWN_METHOD] = {501, "unknown-method", "This method is not known here", "See OPTIONS."},
@@ -57,6 +58,9 @@ static const struct {
         "Nothing was done. When the file is back, the service goes on by itself."},
     [PROBLEM_DATABASE_BROKEN] = {503, "database-failed", "The database cannot be read or written",
         "Nothing was done. The operator should look at the disk."},
+    [PROBLEM_OUTCOME_UNKNOWN] = {503, "outcome-unknown", "Nobody knows whether this was done",
+        "The database failed in the middle of it. Ask again with the same Idempotency-Key: what was done is not done twice. Without "
+        "a key, look first whether it was done."},
     [PROBLEM_DRAINING] = {503, "draining", "The server is leaving", "Another one may already be taking its place."},
     [PROBLEM_WOULD_DEADLOCK] = {409, "would-deadlock", "This would wait for ever",
         "The loop would wait in place for an answer that it has to give itself. Start a second server as the courier: "
@@ -153,8 +157,10 @@ void respond_db_problem(struct req *r, enum db_rc rc)
         [DB_QUEUE_FULL] = PROBLEM_OVERLOADED,
         [DB_LOCKED] = PROBLEM_DATABASE_LOCKED,
         [DB_DISK_FULL] = PROBLEM_DISK_FULL,
+        [DB_NO_MEMORY] = PROBLEM_NO_MEMORY,
         [DB_MISSING] = PROBLEM_DATABASE_MISSING,
         [DB_BROKEN] = PROBLEM_DATABASE_BROKEN,
+        [DB_UNKNOWN] = PROBLEM_OUTCOME_UNKNOWN,
     };
 
     answer(r, of[rc], NULL);

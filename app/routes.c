@@ -65,7 +65,8 @@ static bool lab_open;
 
 bool app_start(const struct options *options, char *error, size_t error_size)
 {
-    const struct db_options db = {.path = options->db_path, .blocking = options->blocking, .group_max = options->group_max};
+    const struct db_options db = {
+        .path = options->db_path, .blocking = options->blocking, .group_max = options->group_max, .hurried = loop_heeded};
 
     app_options = options;
     if (sodium_init() < 0) {
@@ -79,13 +80,18 @@ bool app_start(const struct options *options, char *error, size_t error_size)
     return db_open(&db, error, error_size) == 0;
 }
 
-bool app_listening(const char *own_url, bool loopback, char *error, size_t error_size)
+bool app_listening(const char *own_url, const char *own_door, bool loopback, char *error, size_t error_size)
 {
     const char *courier = app_options->courier;
 
     app_is_own_courier = !courier || strcmp(courier, own_url) == 0;
     lab_open = app_options->lab == LAB_ON || (app_options->lab == LAB_ON_LOOPBACK && loopback);
-    return upstream_open(courier ? courier : own_url, app_options->blocking, error, error_size);
+    return upstream_open(courier ? courier : own_door, app_options->blocking, error, error_size);
+}
+
+bool app_is_calling(const struct sockaddr_in *from)
+{
+    return upstream_is_calling(from);
 }
 
 void app_stop(void)

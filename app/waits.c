@@ -3,17 +3,17 @@
  * A timer is only a promise to look again: whoever is woken here looks for himself how things stand. */
 #include "app.h"
 
-#include <errno.h>
-#include <time.h>
-
 #define BUCKETS 4096
 
-static struct waiter *doors[BUCKETS];
+static struct waiter *doors[BUCKETS]; /* those who wait for a knock; who waits for the time alone stands in none */
 static bool in_place;
+
+static void ask_all(void);
 
 void waits_start(bool blocking)
 {
     in_place = blocking;
+    loop_before_sleep(ask_all);
 }
 
 static struct waiter **door(int64_t key)
@@ -26,7 +26,7 @@ static struct op *waiter_leave(struct waiter *w)
     struct op *op = w->op;
 
     if (w->prev) w->prev->next = w->next;
-    else *door(w->key) = w->next;
+    else if (w->key) *door(w->key) = w->next;
     if (w->next) w->next->prev = w->prev;
     timer_cancel(&w->timer);
     w->op = NULL;
@@ -57,11 +57,14 @@ static void waiter_cut_short(struct op *op)
 
 static void waiter_enter(struct waiter *w, const char *what, int64_t key, struct op *op)
 {
-    struct waiter **first = door(key);
+    *w = (struct waiter){.op = op, .key = key, .timer.fired = waiter_due};
+    if (key) {
+        struct waiter **first = door(key);
 
-    *w = (struct waiter){.op = op, .key = key, .next = *first, .timer.fired = waiter_due};
-    if (w->next) w->next->prev = w;
-    *first = w;
+        w->next = *first;
+        if (w->next) w->next->prev = w;
+        *first = w;
+    }
     op->what = what;
     op->owner = w;
     op->cut_short = waiter_cut_short;
@@ -75,15 +78,12 @@ void wait_on_loop(struct waiter *w, const char *what, int64_t key, int64_t due_n
 
 void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op)
 {
-    struct timespec due = {.tv_sec = due_ns / NS_PER_S, .tv_nsec = due_ns % NS_PER_S};
-
     if (!in_place) {
         wait_on_loop(w, what, key, due_ns, op);
         return;
     }
     waiter_enter(w, what, key, op);
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL) == EINTR)
-        ; /* what a synchronous server does: nobody else is served meanwhile */
+    if (!server_draining()) loop_stand_still(due_ns); /* what a synchronous server does: nobody else is served meanwhile */
     waiter_wake(w);
 }
 
@@ -94,6 +94,82 @@ void knock(int64_t key)
     for (struct waiter *w = *door(key); w; w = next) {
         next = w->next;
         if (w->key == key) waiter_wake(w);
+    }
+}
+
+void knock_everywhere(void)
+{
+    for (size_t i = 0; i < BUCKETS; i++) {
+        while (doors[i]) waiter_wake(doors[i]);
+    }
+}
+
+/* ---- the same question, asked once ----------------------------------------------------------------------------------------------- */
+
+#define QUESTIONS 1024
+
+/* Not asked yet: they go to the database when the lap ends. Who comes later asks anew: what has woken him may have happened after this
+ * one was asked. */
+static struct question *gathered[QUESTIONS], *first_gathered;
+
+static struct question **question_place(int64_t key)
+{
+    return &gathered[(uint64_t)key % QUESTIONS];
+}
+
+struct question *question_find(int64_t key, bool (*same)(const struct question *q, const void *as), const void *as)
+{
+    struct question *q = *question_place(key);
+
+    while (q && !(q->key == key && (!same || same(q, as)))) q = q->next_here;
+    return q;
+}
+
+static void question_answered(struct op *op)
+{
+    struct question *q = (struct question *)((char *)op - offsetof(struct question, op));
+
+    for (struct op *asker = q->askers; asker; asker = asker->next) asker->served_ns = op->served_ns;
+    loop_post(q->askers);
+}
+
+void question_begin(struct question *q, int64_t key, void (*ask)(struct question *q))
+{
+    struct question **place = question_place(key);
+
+    q->key = key;
+    q->ask = ask;
+    q->askers_end = &q->askers;
+    q->op.done = question_answered;
+    q->next_here = *place;
+    *place = q;
+    q->next = first_gathered;
+    first_gathered = q;
+}
+
+void question_join(struct question *q, struct op *op)
+{
+    op->what = "db";
+    op->next = NULL;
+    *q->askers_end = op;
+    q->askers_end = &op->next;
+    q->refs++;
+}
+
+bool question_leave(struct question *q)
+{
+    return --q->refs == 0;
+}
+
+/* Before the loop sleeps, and before the jobs of the lap are handed over. */
+static void ask_all(void)
+{
+    while (first_gathered) {
+        struct question *q = first_gathered;
+
+        first_gathered = q->next;
+        *question_place(q->key) = NULL;
+        q->ask(q);
     }
 }
 

@@ -462,11 +462,29 @@ def test_a_half_closed_client_still_gets_its_answer(with_length, server):
         client.assert_closed()
 
 
-def test_a_half_closed_client_still_waits_for_its_pizza(server, ana):
-    with server.connect() as client:
-        client.ask("POST", "/orders", {"flavor": "margherita", "pizzas": 3}, ana.token, prefer="wait=5")
-        assert client.finish_sending().response().status == 201
+def test_a_half_closed_client_is_told_at_once_what_is_true_now(slow_oven):
+    """It cannot be told from one that is gone; so it is answered, but nothing is waited for any more."""
+    ana = slow_oven.customer()
+    with slow_oven.connect() as client:
+        client.ask("POST", "/orders", {"flavor": "margherita", "pizzas": 3}, ana.token, prefer="wait=60")
+        r = client.finish_sending().response()
+        assert r.status == 202 and r.json()["status"] == "baking", f"expected 202, got {r}"
         client.assert_closed()
+
+
+@pytest.mark.parametrize("path", ["/orders/{}", "/orders/events", "/lab/thread?ms=9000", "/lab/timer?ms=60000"])
+@pytest.mark.parametrize("more", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["", "with more behind it"])
+def test_nothing_is_waited_for_on_behalf_of_a_client_who_has_closed(more, path, slow_oven):
+    """Normally closed, not reset."""
+    ana = slow_oven.customer()
+    order = ana.order().json()["id"]
+    idle = slow_oven.metric("forno_requests_live")
+    client = slow_oven.connect().ask("GET", path.format(order), token=ana.token, prefer="wait=60").send(more)
+    slow_oven.wait_for_metric("forno_requests_live", lambda n: n > idle)
+    client.close()
+    began = time.monotonic()
+    slow_oven.assert_back_to_idle()
+    assert ana.balance() is not None and time.monotonic() - began < 3, "expected nobody to wait for him, or behind him"
 
 
 @pytest.mark.parametrize("cut", [1, 10, 25, 60, -1])
@@ -701,16 +719,19 @@ def test_who_does_not_get_on_is_told_408(server):
     def gets_on():
         """Longer in all than the ten seconds, never still for one of them."""
         with server.connect() as client:
-            client.send(post(b"Content-Length: 40"))
-            for byte in NAME.ljust(40):
+            client.send(post(b"Content-Length: 20000"))
+            body = NAME.ljust(20000)
+            for at in range(0, len(body), 500):
                 assert not client.is_readable_within(0.3), "expected a slow body to be waited for"
-                client.send(bytes([byte]))
+                client.send(body[at:at + 500])
             assert client.response().status == 201
 
     stalled = [
         ("half a request line", b"GET /me"),
         ("half a head", get()[:-2]),
         ("a head that drips", b"GET /menu HTTP/1.1\r\nHost: a\r\nX: ", b"a" * 60),
+        ("a body that drips", post(b"Content-Length: 120"), NAME.ljust(60)),
+        ("chunks that drip", chunked(b""), b"1\r\na\r\n" * 10),
         ("no body", post(b"Content-Length: 12")),
         ("half a body", post(b"Content-Length: 12", body=NAME[:5])),
         ("half a chunk", chunked(b"c\r\n" + NAME[:5])),

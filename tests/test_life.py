@@ -225,10 +225,10 @@ def test_sigterm_closes_idle_connections_and_the_door(start_server):
     assert time.monotonic() - began < 5
 
 
-def never_read(server, path=b"/problems"):
+def never_read(server, path=b"/problems", patience=0.5):
     """A client that asks on and on and reads nothing, until nothing more can be sent."""
     client = server.connect(receive_buffer=4096)
-    client.sock.settimeout(0.5)
+    client.sock.settimeout(patience)
     request = b"GET " + path + b" HTTP/1.1\r\nHost: a\r\n\r\n"
     try:
         while True:
@@ -266,6 +266,75 @@ def test_ctrl_c_is_like_sigterm(start_server):
     assert server.process.wait(10) == 0
 
 
+def test_a_wait_that_begins_while_draining_is_cut_short(start_server):
+    """The signal is there first, the requests come when it has not been heard yet: they are in time, and begin to wait only then."""
+    server = start_server("--drain", "30", "--bake-ms", "60000")
+    ana = server.customer()
+    clients = [server.connect() for _ in range(3)]
+    for client in clients:
+        assert client.api("GET", "/healthz").status == 200
+    server.process.send_signal(signal.SIGSTOP)
+    server.terminate()
+    clients[0].ask("GET", "/lab/thread?ms=10000")
+    clients[1].ask("GET", "/lab/timer?ms=60000")
+    clients[2].ask("POST", "/orders", ORDER, ana.token, prefer="wait=60")
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGCONT)
+    assert [client.response().status for client in clients] == [200, 200, 202]
+    for client in clients:
+        client.close()
+    server.stop()
+    assert time.monotonic() - began < 5, f"expected it to leave at once, it took {time.monotonic() - began:.1f} s"
+
+
+def test_a_delivery_that_is_out_at_sigterm_is_finished(start_server):
+    """We are our own courier: the call has to come in although the door is closed."""
+    server = start_server("--drain", "30", "--bake-ms", "60000")
+    ana = server.customer()
+    order = ana.order().json()["id"]
+    other = sqlite3.connect(server.db, isolation_level=None)
+    with server.connect() as client:
+        slow = server.connect().ask("GET", "/lab/thread?ms=400")
+        server.wait_for_metric("forno_db_busy", lambda busy: busy)
+        client.ask("GET", f"/orders/{order}/delivery", token=ana.token)  # its first step stands behind the slow query
+        server.wait_for_metric("forno_db_queue_depth", lambda n: n >= 1)
+        server.terminate()
+        assert client.response().status == 200
+        slow.close()
+    other.close()
+    server.stop()
+
+
+# ---------------------------------------------------------------- one thing at a time
+
+@pytest.mark.parametrize("path", ["/orders/{}", "/lab/timer?ms=10000", "/lab/thread?ms=10000", "/lab/block?ms=10000"])
+def test_ctrl_c_is_heard_by_a_synchronous_server_too(path, start_server):
+    server = start_server("--blocking", "--bake-ms", "600000")
+    ana = server.customer()
+    path = path.format(ana.order().json()["id"])
+    with server.connect() as client, server.connect() as other:
+        client.ask("GET", path, token=ana.token, prefer="wait=60")
+        assert not client.is_readable_within(0.2)
+        assert not other.ask("GET", "/healthz").is_readable_within(0.2), "expected it to stand still"
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGINT)
+        assert client.response().status == 200
+    assert server.process.wait(5) == 0
+    assert time.monotonic() - began < 2
+
+
+def test_a_synchronous_server_stands_still_for_ten_seconds_at_most(start_server):
+    server = start_server("--blocking", "--bake-ms", "600000")
+    ana = server.customer()
+    r = server.api("GET", "/lab/timer?ms=60000")
+    assert r.status == 400, f"expected a wait of a minute to be refused, got {r}"
+    r = ana.order(prefer="wait=0")
+    assert r["Preference-Applied"] == "wait=0"
+    with server.connect() as client:
+        events = client.events(client.ask("GET", "/orders/events", token=ana.token, last_event_id="0-0-0").head())
+        assert [event.get("event") for event in events][-1] == "placed", "expected what there is, and the end"
+
+
 # ---------------------------------------------------------------- bad company
 
 def test_a_reader_who_never_reads_is_bounded_and_harms_nobody(start_server):
@@ -301,24 +370,81 @@ def test_many_long_polls_keep_nobody_waiting(start_server):
     server.assert_back_to_idle()
 
 
-def assert_pauses_and_resumes(server, clients):
-    """More clients than the server takes: some are served, the others wait outside at no cost, and come in as soon as
-    there is room."""
+def test_three_thousand_long_polls_on_one_pizza_are_all_answered(start_server):
+    """They come due in one lap, three times as many as the queue takes: what has begun is not new work."""
+    server = start_server("--bake-ms", "3000", "--log", "off")
+    ana = server.customer()
+    idle = server.metric("forno_requests_live")
+    clients = [server.connect() for _ in range(3000)]
+    order = ana.order().json()["id"]
+    reads = server.metric("forno_db_reads_total")
+    for batch in range(0, 3000, 500):
+        for client in clients[batch:batch + 500]:
+            client.ask("GET", f"/orders/{order}", token=ana.token, prefer="wait=60")
+        server.wait_for_metric("forno_db_reads_total", lambda n: n >= reads + batch + 500)
+    assert server.metric("forno_requests_live") >= idle + 3000, "expected them to wait before it was ready"
+    answers = [client.response() for client in clients]
+    assert {r.status for r in answers} == {200} and {r.json()["status"] for r in answers} == {"ready"}
+    asked = server.metric("forno_db_reads_total") - reads - 3000
+    assert asked <= 300, f"expected those who wait for the same pizza to ask together, {asked:.0f} questions"
     for client in clients:
-        client.ask("GET", "/healthz")
-    assert clients[0].response().status == 200
+        client.close()
+    server.assert_back_to_idle()
+
+
+def test_a_step_that_takes_long_ends_its_connections_turn(start_server):
+    """Ten seconds of standing still in one packet, for somebody who is not alone."""
+    server = start_server()
+    with server.connect() as hog, server.connect() as other:
+        hog.send(b"GET /lab/block?ms=100 HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+        assert hog.response().status == 200
+        began = time.monotonic()
+        assert other.api("GET", "/healthz").status == 200
+        assert time.monotonic() - began < 1, "expected a turn in between"
+        server.terminate()
+        hog.receive()
+    server.stop()
+    assert time.monotonic() - began < 3, "expected the signal to be heard in between"
+
+
+def test_our_own_courier_has_room_when_all_places_are_taken(start_server):
+    server = start_server("--max-conns", "20", "--bake-ms", "60000")
+    ana = server.customer()
+    order = ana.order().json()["id"]
+    clients = [server.connect().ask("GET", f"/orders/{order}/delivery", token=ana.token) for _ in range(20)]
+    assert [client.response().status for client in clients] == [200] * 20
+    for client in clients:
+        client.close()
+
+
+def assert_pauses_and_resumes(server, clients):
+    """More clients than the server takes, and all are busy: the last waits outside at no cost, and comes in as soon as there is room."""
+    *busy, last = clients
+    for client in busy:
+        client.ask("GET", "/lab/timer?ms=60000")
+    last.ask("GET", "/healthz")
     with assert_no_spin(server):
         pass
-    waiting = [client for client in clients[1:] if not client.is_readable_within(0)]
-    assert waiting, f"expected some of {len(clients)} connections to wait outside"
-    served = [client for client in clients[1:] if client not in waiting]
-    for client in served + clients[:1]:
+    assert not last.is_readable_within(0), f"expected the last of {len(clients)} connections to wait outside"
+    for client in busy:
         client.close()
-    for client in waiting:
-        assert client.response().status == 200, "expected those outside to come in"
-        client.close()
+    assert last.response().status == 200, "expected those outside to come in"
+    last.close()
     assert_alive(server, DEADLINE)
     server.assert_back_to_idle()
+
+
+def test_who_has_been_idle_longest_makes_room_for_a_newcomer(start_server):
+    server = start_server("--max-conns", "8")
+    clients = [server.connect() for _ in range(8)]
+    for client in clients:
+        assert client.api("GET", "/healthz").status == 200
+    busy = clients[0].ask("GET", "/lab/timer?ms=60000")
+    with server.connect() as newcomer:
+        assert newcomer.api("GET", "/healthz").status == 200, "expected it not to wait for somebody's minute of silence"
+    clients[1].assert_closed()
+    assert clients[-1].api("GET", "/healthz").status == 200, "expected the one who spoke last to have stayed"
+    assert not busy.is_readable_within(0) and server.metric("forno_let_go_connections_total") >= 1
 
 
 def test_max_conns_pauses_accepting_and_does_not_spin(start_server):
@@ -429,6 +555,19 @@ def test_a_database_that_is_moved_away_takes_no_orders_until_it_is_back(start_se
     for file in moved:
         (away / file.name).rename(file)
     assert_recovers(server, ana, ana.opening)
+
+
+def test_an_order_that_is_paid_is_never_called_undone(start_server, tmp_path):
+    """The database goes away while the pizza bakes: it cannot be looked at again, but that it was placed is known."""
+    server = start_server("--bake-ms", "1500")
+    ana = server.customer()
+    with server.connect() as client:
+        client.ask("POST", "/orders", ORDER, ana.token, prefer="wait=30")
+        wait_until(ana.orders)
+        server.db.rename(tmp_path / "away.db")
+        r = client.response()
+        assert r.status == 202 and r.json()["status"] == "baking" and r["Location"], f"expected it taken, got {r}"
+        assert ana.api("GET", r["Location"], prefer="wait=1").status == 503
 
 
 def test_a_deleted_database_takes_no_orders(start_server, tmp_path):

@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+import wire
 from wire import TOLERANCE, seconds_since_epoch, together, wait_until
 
 WAIT = {"prefer": "wait=10"}
@@ -283,6 +284,59 @@ def test_fifty_clients_cannot_eat_for_more_than_they_have(slow_oven):
 
 
 # ---------------------------------------------------------------- events
+
+def test_who_is_cut_off_before_the_first_event_has_an_id_to_come_back_with(slow_oven):
+    ana = slow_oven.customer()
+    with slow_oven.connect() as client:
+        first = next(client.events(client.ask("GET", "/orders/events", token=ana.token).head()))
+    assert first["retry"] and first["id"], f"expected a place in time from the start, got {first}"
+    order = ana.order().json()["id"]
+    assert Listener(ana, last_event_id=first["id"]).next() == ("placed", order)
+
+
+def test_stale_comes_with_the_id_to_go_on_from(slow_oven):
+    ana = slow_oven.customer()
+    ana.order()
+    stale = Listener(ana, last_event_id="nonsense")
+    assert stale.next()[0] == "stale" and stale.id
+    order = ana.order().json()["id"]
+    assert Listener(ana, last_event_id=stale.id).next() == ("placed", order)
+
+
+def test_two_servers_on_one_file_hear_of_each_other(start_server):
+    """Events of the other one are told within a second or so, none is lost, and who waits is woken."""
+    one = start_server("--bake-ms", "60000")
+    two = start_server("--bake-ms", "60000", db=one.db)
+    ana = one.customer()
+    there = wire.Customer.__new__(wire.Customer)
+    there.__dict__ = {**ana.__dict__, "server": two}
+    listener = Listener(there)
+    orders = [ana.order().json()["id"] for _ in range(5)]
+    assert [listener.next() for _ in orders] == [("placed", id) for id in orders]
+    with two.connect() as waiting:
+        waiting.ask("GET", f"/orders/{orders[0]}", token=ana.token, prefer="wait=60")
+        two.wait_for_metric("forno_requests_live", lambda n: n >= 3)
+        began = time.monotonic()
+        assert ana.api("DELETE", f"/orders/{orders[0]}").status == 200
+        assert waiting.response().json()["status"] == "cancelled"
+        assert time.monotonic() - began < 3
+    assert listener.next() == ("cancelled", orders[0])
+
+
+def test_events_of_two_busy_servers_on_one_file_are_all_told(start_server):
+    """Both place as fast as they can, which both tell: in the same order, each once."""
+    one = start_server("--bake-ms", "20", "--opening-credit", "100000000", "--log", "off")
+    two = start_server("--bake-ms", "20", "--log", "off", db=one.db)
+    ana = one.customer()
+    here, there = ana, wire.Customer.__new__(wire.Customer)
+    there.__dict__ = {**ana.__dict__, "server": two}
+    listeners = [Listener(here), Listener(there)]
+    placed = together(8, lambda i: [(here, there)[i % 2].order().json()["id"] for _ in range(50)])
+    expected = {(event, id) for ids in placed for id in ids for event in ("placed", "ready")}
+    told = [[listener.next() for _ in expected] for listener in listeners]
+    for events in told:
+        assert len(set(events)) == len(events) and set(events) == expected, "expected each event once"
+
 
 class Listener:
     """A subscriber to a customer's events. It is subscribed once the head of the answer is there."""

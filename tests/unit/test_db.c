@@ -33,13 +33,17 @@
 
 /* ---- the wall clock ------------------------------------------------------------------------------------------------------ */
 
-static _Atomic int64_t now_ms = INT64_C(1700000000000);
+static _Atomic int64_t now_ms = INT64_C(1700000000000), up_ms = 1000;
 
 int __real_clock_gettime(clockid_t clock, struct timespec *t);
 int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
 {
+    if (clock == CLOCK_BOOTTIME) { /* the clock that nobody can set */
+        *t = (struct timespec){.tv_sec = up_ms / 1000, .tv_nsec = up_ms % 1000 * NS_PER_MS};
+        return 0;
+    }
     if (clock != CLOCK_REALTIME) return __real_clock_gettime(clock, t);
     *t = (struct timespec){.tv_sec = now_ms / 1000, .tv_nsec = now_ms % 1000 * NS_PER_MS};
     return 0;
@@ -499,7 +503,7 @@ static void test_a_pizza_is_ordered_once_per_key(void **state)
     assert_false(first.replayed);
     assert_true(again.replayed);
     assert_memory_equal(&again.order, &first.order, sizeof first.order);
-    assert_int_equal(again.now_ms, first.now_ms + 400);
+    assert_int_equal(again.now.ms, first.now.ms + 400);
     assert_int_equal(balance(1), 4000);
 }
 
@@ -659,10 +663,10 @@ static void test_a_pizza_is_ready_when_the_clock_says_so(void **state)
     now_ms += 999;
     struct db_order got = get_order(1, o.order.id);
     assert_memory_equal(&got.order, &o.order, sizeof o.order);
-    assert_int_equal(order_status(&got.order, got.now_ms), ORDER_BAKING);
+    assert_int_equal(order_status(&got.order, got.now.ms), ORDER_BAKING);
     now_ms += 1;
     got = get_order(1, o.order.id);
-    assert_int_equal(order_status(&got.order, got.now_ms), ORDER_READY);
+    assert_int_equal(order_status(&got.order, got.now.ms), ORDER_READY);
     assert_int_equal(cancel(1, o.order.id).job.rc, DB_ALREADY_READY);
     assert_int_equal(balance(1), 4000);
 }
@@ -681,7 +685,7 @@ static void test_a_cancelled_order_is_refunded_once(void **state)
     struct db_order again = cancel(1, o.order.id);
     assert_int_equal(again.job.rc, DB_ALREADY_CANCELLED);
     assert_memory_equal(&again.order, &c.order, sizeof c.order);
-    assert_int_equal(order_status(&again.order, again.now_ms), ORDER_CANCELLED);
+    assert_int_equal(order_status(&again.order, again.now.ms), ORDER_CANCELLED);
     assert_int_equal(balance(1), 5000);
 }
 
@@ -733,7 +737,7 @@ static void test_orders_come_in_pages_newest_first_by_status(void **state)
         assert_false(l.more);
         for (int i = 0; i < 4; i++) {
             assert_int_equal(rows[i].id, ids[9 + kind - 3 * i]);
-            assert_int_equal(order_status(&rows[i], l.now_ms), status_of[kind]);
+            assert_int_equal(order_status(&rows[i], l.now.ms), status_of[kind]);
         }
         list(&l, (int)status_of[kind], ids[3 + kind]);
         assert_int_equal(l.count, 1);
@@ -1252,7 +1256,7 @@ static void test_a_failed_commit_fails_everybody_and_is_over_when_its_cause_is(v
     static const struct {
         int error;
         enum db_rc rc;
-    } cases[] = {{ENOSPC, DB_DISK_FULL}, {EDQUOT, DB_DISK_FULL}, {EFBIG, DB_DISK_FULL}, {EIO, DB_BROKEN}};
+    } cases[] = {{ENOSPC, DB_DISK_FULL}, {EDQUOT, DB_DISK_FULL}, {EFBIG, DB_DISK_FULL}, {EIO, DB_UNKNOWN}};
 
     (void)state;
     open_account(1, 5000);
@@ -1383,11 +1387,13 @@ static void test_no_success_is_told_of_a_file_without_a_name(void **state)
 {
     (void)state;
     open_account(1, 5000);
-    write_moves = true; /* after all checks, during the commit */
-    assert_int_equal(place(pizza(1, 100)).job.rc, DB_MISSING);
+    write_moves = true;                                        /* after all checks, during the commit */
+    assert_int_equal(place(pizza(1, 100)).job.rc, DB_UNKNOWN); /* it is in the file that is away: not "nothing was done" */
     assert_false(exists(path));
+    assert_int_equal(place(pizza(1, 100)).job.rc, DB_MISSING); /* now it is */
     assert_int_equal(rename(beside("away.db"), path), 0);
     until_it_works();
+    assert_int_equal(balance(1), 4900);
 }
 
 static void test_a_moved_file_takes_all_that_was_written_with_it(void **state)
@@ -1438,6 +1444,49 @@ static void test_a_lost_log_loses_nothing(void **state)
     assert_int_equal(place(pizza(1, 100)).job.rc, DB_OK);
     assert_int_equal(other_counts("SELECT count(*) FROM orders"), 2);
     assert_true(exists(beside("forno.db-wal")));
+}
+
+/* The log of an open file is deleted, and a passer-by makes another: then there is a log, but not ours. */
+static void test_what_is_told_is_not_in_a_log_without_a_name(void **state)
+{
+    (void)state;
+    open_account(1, 5000);
+    place(pizza(1, 100));
+    assert_int_equal(unlink(beside("forno.db-wal")), 0);
+    write_file(beside("forno.db-wal"), "", 0);
+    until_it_works();
+    assert_int_equal(place(pizza(1, 100)).job.rc, DB_OK);
+    assert_int_equal(other_counts("SELECT count(*) FROM orders"), 2); /* a stranger sees them all */
+}
+
+static void test_a_newer_schema_put_under_us_is_noticed(void **state)
+{
+    (void)state;
+    open_account(1, 5000);
+    other_does(path, "PRAGMA user_version = 999");
+    assert_int_equal(place(pizza(1, 100)).job.rc, DB_BROKEN);
+    other_does(path, "PRAGMA user_version = 1");
+    until_it_works();
+    assert_int_equal(balance(1), 5000);
+}
+
+static void test_a_refund_that_would_burst_a_balance_waits_until_there_is_room(void **state)
+{
+    (void)state;
+    open_account(1, DB_AMOUNT_MAX);
+    open_account(2, 100);
+    struct db_order o = place(pizza(1, 100));
+    assert_int_equal(
+        transfer((struct db_transfer){.token = token(2), .to = id_of[1], .amount_cents = 1, .key = key("a", 1)}).job.rc, DB_OK);
+    struct db_order c = cancel(1, o.order.id);
+    assert_int_equal(c.job.rc, DB_TOO_MUCH);
+    assert_int_equal(c.order.cancelled_at_ms, 0);
+    assert_int_equal(balance(1), DB_AMOUNT_MAX - 99);
+    assert_int_equal(
+        transfer((struct db_transfer){.token = token(1), .to = id_of[2], .amount_cents = 1, .key = key("b", 1)}).job.rc, DB_OK);
+    assert_int_equal(cancel(1, o.order.id).job.rc, DB_OK);
+    assert_int_equal(balance(1), DB_AMOUNT_MAX);
+    if (audit() != 0) fail_msg("%s", audited);
 }
 
 static void test_what_is_not_our_database_is_not_touched(void **state)
@@ -1509,20 +1558,25 @@ static void test_a_corrupt_file_is_broken_until_it_is_restored(void **state)
 
 /* ---- the queue and the worker --------------------------------------------------------------------------------------------------------------- */
 
-static void test_a_full_queue_says_so(void **state)
+static void test_a_full_queue_says_so_to_what_is_new(void **state)
 {
-    static struct db_ping p[DB_QUEUE_MAX + 1];
+    static struct db_ping p[DB_QUEUE_MAX + 2];
     struct db_stats s;
 
     (void)state;
     db_stats(&s);
     uint64_t refused = s.refused;
     hold_worker();
-    for (size_t i = 0; i <= DB_QUEUE_MAX; i++) db_ping(&p[i], await());
-    assert_int_equal(db_queue_depth(), DB_QUEUE_MAX);
+    for (size_t i = 0; i <= DB_QUEUE_MAX + 1; i++) {
+        struct op *op = await();
+
+        op->first = i != DB_QUEUE_MAX; /* whoever is in the middle of something goes on, full or not */
+        db_ping(&p[i], op);
+    }
+    assert_int_equal(db_queue_depth(), DB_QUEUE_MAX + 1);
     release_worker();
-    for (size_t i = 0; i < DB_QUEUE_MAX; i++) assert_int_equal(p[i].job.rc, DB_OK);
-    assert_int_equal(p[DB_QUEUE_MAX].job.rc, DB_QUEUE_FULL);
+    for (size_t i = 0; i <= DB_QUEUE_MAX; i++) assert_int_equal(p[i].job.rc, DB_OK);
+    assert_int_equal(p[DB_QUEUE_MAX + 1].job.rc, DB_QUEUE_FULL);
     assert_int_equal(db_queue_depth(), 0);
     db_stats(&s);
     assert_int_equal(s.refused, refused + 1);
@@ -1591,15 +1645,90 @@ static void test_blocking_mode_works_in_the_call_and_completes_after_it(void **s
     assert_int_equal(a.balance_cents, 4900);
 }
 
-static void test_the_clock_never_runs_backwards(void **state)
+/* What the database says when it is. */
+static int64_t its_time(void)
 {
-    int64_t before = wall_ms();
+    struct db_orders l = {.token = token(1)};
+
+    db_list_orders(&l, await());
+    finish();
+    return l.now.ms;
+}
+
+static void test_the_calendar_goes_on_when_the_clock_is_set_back(void **state)
+{
+    (void)state;
+    open_account(1, 5000);
+    int64_t before = its_time();
+    now_ms -= 3600 * 1000;
+    assert_int_equal(its_time(), before);
+    up_ms += 500;
+    assert_int_equal(its_time(), before + 500); /* neither back nor standing still */
+    now_ms += 3600 * 1000 + 499;
+    assert_int_equal(its_time(), before + 500);
+    now_ms += 10 * 1000; /* put forward, it is followed */
+    assert_int_equal(its_time(), before + 500 + 9999);
+    up_ms -= 500;
+    now_ms -= 499; /* as it was, but for the ten seconds */
+}
+
+static void test_after_a_restart_time_goes_on_behind_what_has_happened(void **state)
+{
+    (void)state;
+    open_account(1, 5000);
+    int64_t then = place(pizza(1, 100)).order.placed_at_ms;
+    close_db();
+    now_ms -= 3600 * 1000;
+    open_db((struct db_options){0});
+    assert_int_equal(its_time(), then);
+    assert_int_equal(place(pizza(1, 100)).order.placed_at_ms, then);
+    now_ms += 3600 * 1000;
+}
+
+/* What stands before a slow query in its batch does not wait for it. */
+static void test_each_read_is_told_as_it_ends(void **state)
+{
+    struct db_account a = {.token = token(1)};
+    struct db_slow next = {.ms = 60000};
 
     (void)state;
-    now_ms -= 5000;
-    assert_int_equal(wall_ms(), before);
-    now_ms += 5001;
-    assert_int_equal(wall_ms(), before + 1);
+    open_account(1, 5000);
+    a.id = id_of[1];
+    hold_worker();
+    struct waiter *read = (struct waiter *)(void *)await();
+    db_get_account(&a, &read->op);
+    db_slow_query(&next, await());
+    one_lap();
+    atomic_store(&slow.forsaken, true);
+    in_loop = true;
+    while (!read->done) one_lap(); /* or alarm(2) */
+    assert_true(db_worker_busy());
+    atomic_store(&next.forsaken, true);
+    finish();
+}
+
+/* ---- what others do ---------------------------------------------------------------------------------------------------------------------------- */
+
+static unsigned changes_heard;
+
+static void others_changed(void)
+{
+    changes_heard++;
+    loop_stop();
+}
+
+static void test_what_another_process_does_is_heard_while_somebody_listens(void **state)
+{
+    (void)state;
+    open_account(1, 5000);
+    db_on_change(others_changed);
+    db_listen(clock_ns() + 60 * NS_PER_S);
+    changes_heard = 0;
+    place(pizza(1, 100)); /* what we do ourselves, we know */
+    other_does(path, "UPDATE accounts SET name = 'Bia' WHERE id = 1");
+    assert_int_equal(loop_run(), 0); /* or alarm(2) */
+    assert_int_equal(changes_heard, 1);
+    db_on_change(NULL);
 }
 
 /* ---- no request scans a table ------------------------------------------------------------------------------------------------------------------ */
@@ -1819,11 +1948,17 @@ int main(void)
         WITH_A_DATABASE(test_a_lost_log_loses_nothing),
         WITH_A_DATABASE(test_what_is_not_our_database_is_not_touched),
         WITH_A_DATABASE(test_a_corrupt_file_is_broken_until_it_is_restored),
-        WITH_A_DATABASE(test_a_full_queue_says_so),
+        WITH_A_DATABASE(test_a_full_queue_says_so_to_what_is_new),
         WITH_A_DATABASE(test_a_slow_query_ends_in_its_time_or_when_forsaken),
         WITH_A_DATABASE(test_close_finishes_what_is_queued),
         WITH_A_DATABASE(test_blocking_mode_works_in_the_call_and_completes_after_it),
-        WITH_A_DATABASE(test_the_clock_never_runs_backwards),
+        WITH_A_DATABASE(test_the_calendar_goes_on_when_the_clock_is_set_back),
+        WITH_A_DATABASE(test_what_is_told_is_not_in_a_log_without_a_name),
+        WITH_A_DATABASE(test_a_newer_schema_put_under_us_is_noticed),
+        WITH_A_DATABASE(test_a_refund_that_would_burst_a_balance_waits_until_there_is_room),
+        WITH_A_DATABASE(test_each_read_is_told_as_it_ends),
+        WITH_A_DATABASE(test_what_another_process_does_is_heard_while_somebody_listens),
+        WITH_A_DATABASE(test_after_a_restart_time_goes_on_behind_what_has_happened),
         WITH_A_DATABASE(test_no_statement_scans_a_table),
         WITH_A_DATABASE(test_a_database_that_cannot_be_used_says_why),
         WITH_A_DATABASE(test_an_empty_file_becomes_a_database_when_the_service_starts),
