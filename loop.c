@@ -20,7 +20,12 @@
 #define LAP_EVENTS 256
 /* Of the completions that other threads have posted, so that whoever is ready beside them waits for a few steps, not for hundreds. */
 #define LAP_COMPLETIONS 64
+#define LAP_CROWD 16 /* of these, who are many, fewer */
 #define BEFORE_SLEEP_MAX 4
+
+struct ops {
+    struct op *first, **last;
+};
 
 static struct {
     int epoll_fd;
@@ -38,8 +43,8 @@ static struct {
 
     struct watch post_watch; /* the eventfd */
     pthread_mutex_t post_lock;
-    struct op *posted; /* newest first */
-    struct op *taken;  /* off the list, oldest first: the loop's own */
+    struct op *posted;       /* newest first */
+    struct ops taken, crowd; /* off the list, oldest first: the loop's own */
 
     const struct loop_observer *observer;
     void (*before_sleep[BEFORE_SLEEP_MAX])(void);
@@ -278,29 +283,47 @@ static void take_posted(void)
     loop.posted = NULL;
     pthread_mutex_unlock(&loop.post_lock);
 
+    struct op *oldest = NULL;
     while (newest) { /* first come, first served: turn the list round */
         struct op *op = newest;
 
         newest = op->next;
-        op->next = loop.taken;
-        loop.taken = op;
+        op->next = oldest;
+        oldest = op;
+    }
+    while (oldest) {
+        struct op *op = oldest;
+        struct ops *ops = op->crowd ? &loop.crowd : &loop.taken;
+
+        oldest = op->next;
+        op->next = NULL;
+        if (!ops->first) ops->last = &ops->first;
+        *ops->last = op;
+        ops->last = &op->next;
     }
 }
 
-/* One commit can answer for hundreds. Some of them now, then everybody else's turn: what is left keeps the bell ringing. */
-static void posts_ready(struct watch *w, uint32_t events)
+static void complete_some(struct ops *ops, int most)
 {
-    (void)events;
-    if (!loop.taken) take_posted();
-    for (int i = 0; i < LAP_COMPLETIONS && loop.taken; i++) {
-        struct op *op = loop.taken;
+    for (int i = 0; i < most && ops->first; i++) {
+        struct op *op = ops->first;
 
-        loop.taken = op->next;
+        ops->first = op->next;
         op->next = NULL;
         if (loop.observer) loop.observer->completed(op);
         op->done(op);
     }
-    if (loop.taken) ring(w->fd);
+}
+
+/* One commit can answer for hundreds, one event wakes thousands. Some of them now, then everybody else's turn: what is left keeps the
+ * bell ringing. */
+static void posts_ready(struct watch *w, uint32_t events)
+{
+    (void)events;
+    take_posted();
+    complete_some(&loop.taken, LAP_COMPLETIONS);
+    complete_some(&loop.crowd, LAP_CROWD);
+    if (loop.taken.first || loop.crowd.first) ring(w->fd);
 }
 
 /* ---- standing still ------------------------------------------------------------------------------------------------- */
@@ -433,7 +456,7 @@ void loop_close(void)
     loop.heap = NULL;
     loop.heap_len = loop.heap_cap = 0;
     loop.timerfd_ns = 0;
-    loop.posted = loop.taken = NULL;
+    loop.posted = loop.taken.first = loop.crowd.first = NULL;
     loop.observer = NULL;
     loop.heeded_fd = -1;
     memset(loop.before_sleep, 0, sizeof loop.before_sleep);

@@ -97,6 +97,7 @@ struct op {
     const char *what;                 /* "db", "oven", "timer", "upstream": set by the starter */
     void *owner;                      /* for whoever works on it */
     int64_t served_ns;                /* clock_ns() when it left its queue; 0: it knew no queue */
+    bool crowd;                       /* one of many that complete for the same reason: whoever else is there goes first */
     bool first;                       /* nothing was waited for before it: when there is too much already, this may be refused */
 };
 

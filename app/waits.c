@@ -93,7 +93,9 @@ void knock(int64_t key)
 
     for (struct waiter *w = *door(key); w; w = next) {
         next = w->next;
-        if (w->key == key) waiter_wake(w);
+        if (w->key != key) continue;
+        if (w->op) w->op->crowd = next || w->prev;
+        waiter_wake(w);
     }
 }
 
@@ -129,7 +131,10 @@ static void question_answered(struct op *op)
 {
     struct question *q = (struct question *)((char *)op - offsetof(struct question, op));
 
-    for (struct op *asker = q->askers; asker; asker = asker->next) asker->served_ns = op->served_ns;
+    for (struct op *asker = q->askers; asker; asker = asker->next) {
+        asker->served_ns = op->served_ns;
+        asker->crowd = q->askers->next != NULL;
+    }
     loop_post(q->askers);
 }
 

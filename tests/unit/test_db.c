@@ -1,4 +1,4 @@
-/* LDFLAGS: -Wl,--wrap=clock_gettime -Wl,--wrap=sqlite3_prepare_v3 */
+/* LDFLAGS: -Wl,--wrap=clock_gettime -Wl,--wrap=sqlite3_prepare_v3 -Wl,--wrap=statvfs */
 /* test_db.c: what the database promises, each promise a test, over a real file, a real worker and a real loop.
  *
  * Nothing sleeps so that something else may happen. The wall clock is ours, and stands still until a test moves it. A slow
@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -96,6 +97,16 @@ static ssize_t disk_pwrite(int fd, const void *bytes, size_t n, off_t at)
     if (atomic_exchange(&write_moves, false)) rename(path, beside("away.db"));
     errno = write_error;
     return errno ? -1 : pwrite(fd, bytes, n, at);
+}
+
+static atomic_ulong blocks_left = 1 << 20;
+
+int __wrap_statvfs(const char *of, struct statvfs *disk);
+int __wrap_statvfs(const char *of, struct statvfs *disk)
+{
+    assert_string_equal(of, path);
+    *disk = (struct statvfs){.f_frsize = 4096, .f_bavail = blocks_left};
+    return 0;
 }
 
 static ssize_t disk_write(int fd, const void *bytes, size_t n)
@@ -1707,6 +1718,19 @@ static void test_each_read_is_told_as_it_ends(void **state)
     finish();
 }
 
+/* Room for a probe is not room for an order. */
+static void test_a_nearly_full_disk_is_not_ready(void **state)
+{
+    (void)state;
+    open_account(1, 5000);
+    assert_int_equal(ping(), DB_OK);
+    blocks_left = 16;
+    assert_int_equal(ping(), DB_DISK_FULL);
+    assert_int_equal(place(pizza(1, 100)).job.rc, DB_OK); /* what fits is not refused */
+    blocks_left = 1 << 20;
+    assert_int_equal(ping(), DB_OK);
+}
+
 /* ---- what others do ---------------------------------------------------------------------------------------------------------------------------- */
 
 static unsigned changes_heard;
@@ -1957,6 +1981,7 @@ int main(void)
         WITH_A_DATABASE(test_a_newer_schema_put_under_us_is_noticed),
         WITH_A_DATABASE(test_a_refund_that_would_burst_a_balance_waits_until_there_is_room),
         WITH_A_DATABASE(test_each_read_is_told_as_it_ends),
+        WITH_A_DATABASE(test_a_nearly_full_disk_is_not_ready),
         WITH_A_DATABASE(test_what_another_process_does_is_heard_while_somebody_listens),
         WITH_A_DATABASE(test_after_a_restart_time_goes_on_behind_what_has_happened),
         WITH_A_DATABASE(test_no_statement_scans_a_table),

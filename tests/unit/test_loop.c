@@ -1013,6 +1013,35 @@ static void test_a_flood_of_completions_leaves_the_others_their_turn(void **stat
     assert_in_range(done_in_a_lap, 1, TURN);
 }
 
+static int crowd_before_stranger;
+
+static void stranger_done(struct op *op)
+{
+    (void)op;
+    crowd_before_stranger = done_count;
+}
+
+static void test_a_stranger_goes_before_a_crowd(void **state)
+{
+    enum { CROWD = 1000, PATIENCE = 64 };
+    static struct op crowd[CROWD];
+    struct op stranger = {.done = stranger_done};
+
+    (void)state;
+    done_count = done_before_lap = done_in_a_lap = 0;
+    for (int i = 0; i < CROWD; i++)
+        crowd[i] = (struct op){.done = count_done, .crowd = true, .next = i + 1 < CROWD ? &crowd[i + 1] : NULL};
+    loop_post(crowd);
+    run_laps(2);
+    int before = done_count;
+    assert_in_range(before, 1, PATIENCE);
+    loop_post(&stranger);
+    hook = count_lap;
+    run_laps(CROWD / 10);
+    assert_int_equal(done_count, CROWD);
+    assert_in_range(crowd_before_stranger, before, before + PATIENCE);
+}
+
 static sem_t back;
 
 static void ball_out(struct op *op)
@@ -1404,6 +1433,7 @@ int main(void)
         IN_A_LOOP(test_what_done_posts_is_done_in_a_later_lap),
         IN_A_LOOP(test_what_slips_in_around_the_silencing_of_the_bell_is_not_forgotten),
         IN_A_LOOP(test_a_flood_of_completions_leaves_the_others_their_turn),
+        IN_A_LOOP(test_a_stranger_goes_before_a_crowd),
         IN_A_LOOP(test_no_wakeup_is_lost),
         IN_A_LOOP(test_a_signal_is_only_an_empty_batch),
         IN_A_LOOP(test_a_stopped_loop_finishes_its_lap),
