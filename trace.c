@@ -8,12 +8,15 @@
 #include "loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -26,10 +29,39 @@ struct trace_counters counters;
 static struct {
     enum log_style style;
     struct buf lines;
-} logger = {.style = LOG_TEXT};
+    int fd; /* stderr, or what is stderr opened a second time, nonblocking */
+    bool is_socket;
+} logger = {.style = LOG_TEXT, .fd = STDERR_FILENO};
 
-/* Trap: logging to a slow pipe. A pipe that poll() calls writable takes PIPE_BUF bytes without waiting (pipe(7)); so do
- * terminals and files. Its O_NONBLOCK flag is not ours to set: it belongs to everyone who shares the descriptor. */
+/* Trap: logging to a slow pipe. That poll() calls it writable is no promise to one who shares it: the others may fill it before we
+ * write. O_NONBLOCK on stderr itself is not ours to set, since it belongs to everyone who shares the descriptor; but a pipe or a
+ * terminal can be opened a second time, and that one's flag is ours (proc(5), /proc/PID/fd). Files do not wait for a reader. */
+static void log_open(void)
+{
+    struct stat st;
+
+    if (logger.fd != STDERR_FILENO) close(logger.fd);
+    logger.fd = STDERR_FILENO;
+    if (fstat(STDERR_FILENO, &st) != 0) return;
+    logger.is_socket = S_ISSOCK(st.st_mode);
+    if (!S_ISFIFO(st.st_mode) && !S_ISCHR(st.st_mode)) return;
+    int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    /* Another user's, or no /proc: poll() and PIPE_BUF (pipe(7)) are what is left, and good enough if nobody shares it. */
+    if (fd >= 0) logger.fd = fd;
+}
+
+static ssize_t log_write(const char *at, size_t n)
+{
+    struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    if (logger.fd == STDERR_FILENO && poll(&err, 1, 0) != 1) {
+        errno = EAGAIN;
+        return -1;
+    }
+    return logger.is_socket ? send(logger.fd, at, n, MSG_DONTWAIT | MSG_NOSIGNAL) : write(logger.fd, at, n);
+}
+
+/* What is at most PIPE_BUF long goes into a pipe in one piece; cut after a line, so that lines of several processes do not mix. */
 void trace_flush(void)
 {
     if (logger.lines.failed) { /* no memory for a line: there is a hole in what was gathered, and the next lines are worth more */
@@ -37,12 +69,13 @@ void trace_flush(void)
         buf_free(&logger.lines);
     }
     while (buf_len(&logger.lines)) {
-        struct pollfd err = {.fd = STDERR_FILENO, .events = POLLOUT};
-        size_t n = buf_len(&logger.lines);
+        const char *at = logger.lines.mem + logger.lines.start;
+        size_t n = buf_len(&logger.lines) < PIPE_BUF ? buf_len(&logger.lines) : PIPE_BUF;
+        const char *end = memrchr(at, '\n', n);
+        ssize_t put = log_write(at, end ? (size_t)(end + 1 - at) : n);
 
-        if (poll(&err, 1, 0) != 1) return;
-        ssize_t put = write(STDERR_FILENO, logger.lines.mem + logger.lines.start, n < PIPE_BUF ? n : PIPE_BUF);
         if (put < 0 && errno == EINTR) continue;
+        if (put < 0 && errno == EAGAIN) return;
         if (put < 0) { /* closed, or its disk is full: nobody will ever read this */
             buf_free(&logger.lines);
             return;
@@ -276,6 +309,7 @@ static void count_answer(const char *route, int status)
 
 /* Lap times in powers of four, from 4 µs to 1 s: bucket i holds laps of at most 4^(i+1) µs. */
 #define LAP_BUCKETS 10
+#define LAP_FIRST_NS 4000
 
 static struct {
     struct trace_totals totals;
@@ -358,7 +392,7 @@ static void loop_lap_ended(int64_t worked_ns)
 {
     unsigned bucket = 0;
 
-    for (int64_t us = worked_ns / 1000; us > 4 && bucket < LAP_BUCKETS; us /= 4) bucket++;
+    for (int64_t most_ns = LAP_FIRST_NS; worked_ns > most_ns && bucket < LAP_BUCKETS; most_ns *= 4) bucket++;
     seen.lap_bucket[bucket]++;
     seen.totals.worked_ns += worked_ns;
     if (trace_on && recorder.lap_shown) trace_record(TRACE_SLEEP, 0, 0, seen.slowest, worked_ns);
@@ -367,8 +401,12 @@ static void loop_lap_ended(int64_t worked_ns)
     }
     if (!seen.stall_ns || worked_ns < seen.stall_ns) return;
     counters.stalls++;
-    trace_note("the loop stood still for %.1f ms: %s took %.1f ms of it", (double)worked_ns / 1e6,
-               seen.slowest[0] ? seen.slowest : "no step", (double)seen.slowest_ns / 1e6);
+    if (seen.slowest_ns > 0)
+        trace_note("the loop stood still for %.1f ms: %s took %.1f ms of it", (double)worked_ns / 1e6, seen.slowest,
+                   (double)seen.slowest_ns / 1e6);
+    else
+        trace_note("the loop stood still for %.1f ms, though no step of a request took as long as a tick of the clock",
+                   (double)worked_ns / 1e6);
 }
 
 void trace_open(enum log_style style, int64_t stall_ms, bool narrate)
@@ -382,6 +420,7 @@ void trace_open(enum log_style style, int64_t stall_ms, bool narrate)
     };
 
     logger.style = style;
+    log_open();
     seen.stall_ns = stall_ms * NS_PER_MS;
     recorder.began_ns = clock_ns();
     recorder.narrate = trace_on = narrate;
@@ -407,7 +446,7 @@ void trace_answer(const struct trace_answer *a)
 void trace_lap_bars(struct buf *out)
 {
     uint64_t most = 1;
-    double us = 4;
+    double us = LAP_FIRST_NS / 1e3;
 
     for (unsigned i = 0; i <= LAP_BUCKETS; i++) most = seen.lap_bucket[i] > most ? seen.lap_bucket[i] : most;
     for (unsigned i = 0; i <= LAP_BUCKETS; i++, us *= 4) {
@@ -431,7 +470,7 @@ static void metric(struct buf *out, const char *name, const char *type, const ch
 static void lap_histogram(struct buf *out)
 {
     uint64_t below = 0;
-    double le = 4e-6;
+    double le = LAP_FIRST_NS / 1e9;
 
     buf_puts(out, "# HELP forno_lap_seconds Work done in one lap of the loop, from waking to sleeping.\n"
                   "# TYPE forno_lap_seconds histogram\n");
