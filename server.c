@@ -82,7 +82,7 @@ static const struct argp_option option_table[] = {
     {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
     {"port", 'p', "PORT", 0, "Listen on this port (8000); 0 picks a free one", 0},
     {"db", 'd', "FILE", 0, "The database (forno.db); made if it is not there", 0},
-    {"opening-credit", OPT_OPENING_CREDIT, "CENTS", 0, "What a new account holds (10000)", 0},
+    {"opening-credit", OPT_OPENING_CREDIT, "CENTS", 0, "What a new account holds (100000)", 0},
     {"bake-ms", OPT_BAKE_MS, "MS", 0, "Baking time of one pizza, whatever its flavor", 0},
     {"courier", OPT_COURIER, "URL", 0, "The external service that quotes deliveries (this server itself)", 0},
     {"lab", OPT_LAB, NULL, 0, "Open the lab (by default it is, if only this machine can reach us)", 0},
@@ -201,7 +201,7 @@ static void read_options(int argc, char **argv)
         .host = "127.0.0.1",
         .port = "8000",
         .db_path = "forno.db",
-        .opening_credit_cents = 10000,
+        .opening_credit_cents = 100000,
         .bake_ms = -1,
         .drain_ms = 10000,
         .stall_ms = 50,
@@ -365,6 +365,16 @@ static void open_listeners(void)
     freeaddrinfo(list);
 }
 
+/* Trap: a passed socket that does not listen is always ready (EPOLLHUP) and never accepted from: 100 % CPU. */
+static bool is_stream_listener(int fd)
+{
+    int type, listens;
+    socklen_t len = sizeof(int);
+
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens;
+}
+
 /* Socket activation, sd_listen_fds(3): whoever started us listens already, and goes on listening while we are restarted, so
  * no client is ever refused. The sockets are descriptors 3 and up. */
 static bool take_listeners(void)
@@ -372,9 +382,14 @@ static bool take_listeners(void)
     const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
 
     if (!pid || !count || atoi(pid) != getpid()) return false;
-    for (int fd = 3; fd < 3 + atoi(count) && server.listeners_len < LISTENERS_MAX; fd++) {
+    if (atoi(count) > LISTENERS_MAX) die("LISTEN_FDS is %s: pass %d sockets at most", count, LISTENERS_MAX);
+    for (int fd = 3; fd < 3 + atoi(count); fd++) {
+        if (!is_stream_listener(fd))
+            die("descriptor %d, which LISTEN_FDS=%s speaks of, is no stream socket that listens: pass one (ListenStream= in a "
+                ".socket unit), or unset LISTEN_FDS",
+                fd, count);
         if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
-            die("descriptor %d, which LISTEN_FDS speaks of, is of no use: %s", fd, strerror(errno));
+            die("descriptor %d: %s", fd, strerror(errno));
         listener_tune(fd);
         listener_add(fd);
     }
@@ -533,9 +548,10 @@ int main(int argc, char **argv)
     server.drain_over.fired = drain_is_over;
     conns_on_close(accept_resume);
     loop_before_sleep(before_sleep);
-    if (!app_start(&server.options, error, sizeof error)) die("%s", error);
     bool activated = take_listeners();
     if (!activated) open_listeners();
+    /* After the listeners, so that a port in use leaves no database behind. Who comes meanwhile waits in the backlog. */
+    if (!app_start(&server.options, error, sizeof error)) die("%s", error);
     announce(activated ? NULL : server.options.host);
     notify_manager("READY=1");
 

@@ -3,7 +3,9 @@ told, and limits per client. systemd is not needed for it: a launcher of a few l
 
 import fcntl
 import itertools
+import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -27,21 +29,33 @@ os.execv("{binary}", ["{binary}", *sys.argv[1:]])
 
 
 @pytest.fixture
-def start_activated(start_server, tmp_path, monkeypatch):
-    """start(sockets, …): the server with these sockets as descriptors 3 and up, as sd_listen_fds(3) has it."""
-    binary, numbers = wire.BINARY, itertools.count()
+def launcher(tmp_path):
+    """launcher(sockets): a program that becomes the server with these as descriptors 3 and up, as sd_listen_fds(3) has it; and
+    the descriptors that it must be given."""
+    numbers, copies = itertools.count(), []
+
+    def launcher(sockets, pid="os.getpid()", count=None):
+        fds = [fcntl.fcntl(s.fileno(), fcntl.F_DUPFD_CLOEXEC, 100) for s in sockets]  # out of the way of 3, 4, …
+        copies.extend(fds)
+        path = tmp_path / f"launcher-{next(numbers)}"
+        path.write_text(LAUNCHER.format(python=sys.executable, fds=fds, pid=pid, count=count or len(fds), binary=wire.BINARY))
+        path.chmod(0o755)
+        return str(path), fds
+
+    yield launcher
+    for fd in copies:
+        os.close(fd)
+
+
+@pytest.fixture
+def start_activated(start_server, launcher, monkeypatch):
+    """start(sockets, …): the server with these sockets passed to it."""
 
     def start(sockets, *options, pid="os.getpid()", **rest):
-        fds = [fcntl.fcntl(s.fileno(), fcntl.F_DUPFD_CLOEXEC, 100) for s in sockets]  # out of the way of 3, 4, …
-        launcher = tmp_path / f"launcher-{next(numbers)}"
-        launcher.write_text(LAUNCHER.format(python=sys.executable, fds=fds, pid=pid, count=len(fds), binary=binary))
-        launcher.chmod(0o755)
+        path, fds = launcher(sockets, pid)
         with monkeypatch.context() as patch:
-            patch.setattr(wire, "BINARY", str(launcher))
-            server = start_server(*options, pass_fds=fds, **rest)
-        for fd in fds:
-            socket.close(fd)
-        return server
+            patch.setattr(wire, "BINARY", path)
+            return start_server(*options, pass_fds=fds, **rest)
 
     return start
 
@@ -98,6 +112,54 @@ def test_sockets_passed_to_somebody_else_are_left_alone(start_activated, listen)
         client.ask("GET", "/healthz")
         assert server.api("GET", "/healthz").status == 200
         assert not client.is_readable_within(0.1)
+
+
+def datagrams(tmp_path):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.bind(("127.0.0.1", 0))
+    return s
+
+
+def deaf(tmp_path):
+    s = socket.socket()
+    s.bind(("127.0.0.1", 0))
+    return s
+
+
+def connected(tmp_path):
+    return socket.socketpair()[0]
+
+
+def packets(tmp_path):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.bind(str(tmp_path / "packets"))
+    s.listen()
+    return s
+
+
+def assert_refused(launched, db, *words):
+    path, fds = launched
+    r = subprocess.run([path, "--port", "0", "--db", db], pass_fds=fds, capture_output=True, text=True, timeout=wire.DEADLINE)
+    assert r.returncode == 1 and r.stdout == "" and r.stderr.count("\n") == 1, f"expected one clear line, got {r}"
+    assert [word for word in words if word not in r.stderr] == [], f"expected it to speak of {words}, got {r.stderr!r}"
+    assert not db.exists(), "expected no database to be left behind"
+
+
+@pytest.mark.parametrize("made", [datagrams, deaf, connected, packets, lambda tmp_path: open(tmp_path / "file", "w"),
+                                  lambda tmp_path: open("/dev/null")],
+                         ids=["datagrams", "deaf", "connected", "packets", "file", "device"])
+def test_a_passed_descriptor_that_does_not_listen_is_one_clear_line(made, launcher, listen, tmp_path):
+    with made(tmp_path) as useless:
+        assert_refused(launcher([listen(), useless]), tmp_path / "forno.db", "descriptor 4", "LISTEN_FDS=2")
+
+
+def test_a_descriptor_that_was_not_passed_at_all_is_one_clear_line(launcher, listen, tmp_path):
+    """Its number is then one of our own: the epoll instance's, or a timer's."""
+    assert_refused(launcher([listen()], count=2), tmp_path / "forno.db", "descriptor 4", "LISTEN_FDS=2")
+
+
+def test_more_sockets_than_we_take_are_refused_rather_than_left_deaf(launcher, listen, tmp_path):
+    assert_refused(launcher([listen() for _ in range(9)]), tmp_path / "forno.db", "LISTEN_FDS", "8 sockets")
 
 
 def test_a_restart_behind_one_socket_refuses_nobody_and_loses_nothing(start_activated, listen):

@@ -238,6 +238,7 @@ def test_a_database_of_a_newer_forno_is_refused(start_server, tmp_path):
 
 def test_a_port_in_use_is_one_clear_line(server, tmp_path):
     one_clear_line(["--port", str(server.port), "--db", str(tmp_path / "forno.db")], str(server.port), "in use")
+    assert list(tmp_path.iterdir()) == [], "expected no database to be left behind"
 
 
 def test_a_foreign_address_is_one_clear_line(tmp_path):
