@@ -848,17 +848,27 @@ static int pragma_number(const char *text)
     return number;
 }
 
-/* What the handle has run into, and what to do about it. */
+/* What the handle has run into, and what to do about it. SQLite tells of the last thing that it has tried, which was something else
+ * than we want to know: a folder that may not be written to is "No such file", or "a readonly database". */
 static const char *complaint(void)
 {
     static char text[128];
+    const char *path = db.options.path, *slash = strrchr(path, '/');
+    int error = sqlite3_system_errno(db.handle);
+    char dir[PATH_MAX];
 
     switch (sqlite3_errcode(db.handle) & 0xff) {
     case SQLITE_BUSY: return "another process holds it: end that one, or use another file";
     case SQLITE_NOTADB: return "it is not a database: use another file";
+    case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
-        snprintf(text, sizeof text, "%s: its directory must exist, and be ours to write",
-                 strerror(sqlite3_system_errno(db.handle)));
+        snprintf(dir, sizeof dir, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : ".");
+        if (access(dir, W_OK | X_OK) != 0)
+            snprintf(text, sizeof text, "%s: its directory must exist, and be ours to write", strerror(errno));
+        else if (access(path, R_OK | W_OK) != 0 && errno != ENOENT)
+            snprintf(text, sizeof text, "%s: it must be ours to read and write", strerror(errno));
+        else if (error) snprintf(text, sizeof text, "%s", strerror(error));
+        else return sqlite3_errmsg(db.handle);
         return text;
     default: return sqlite3_errmsg(db.handle);
     }

@@ -1,5 +1,6 @@
 """test_ops.py: what the operator and the newcomer meet: the front door, health, metrics, options, the log."""
 
+import ctypes
 import json
 import re
 import socket
@@ -212,8 +213,8 @@ def test_a_bad_option_is_exit_status_2_and_a_hint(options, tmp_path):
     assert "--help" in err or "usage" in err.lower(), f"expected a hint on how to use it, got {err!r}"
 
 
-def one_clear_line(options, *words):
-    status, out, err = run(*options)
+def one_clear_line(options, *words, **popen):
+    status, out, err = run(*options, **popen)
     assert status == 1 and out == "", f"expected exit status 1, got {status} {out!r} {err!r}"
     assert err.count("\n") == 1 and err.endswith("\n"), f"expected exactly one line on stderr, got {err!r}"
     for word in words:
@@ -226,6 +227,37 @@ def test_a_database_that_cannot_be_is_one_clear_line(db, tmp_path):
     (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" * 1000)
     db = db.format(tmp=tmp_path)
     one_clear_line(["--port", "0", "--db", db], db)
+
+
+def without_privileges():
+    """Root may write everywhere. Whoever runs the tests as root gives that up: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP: exec(2) will not grant it
+
+
+@pytest.mark.parametrize("folder, file, why", [
+    (0o555, None, "Permission denied: its directory"), (0o555, 0o644, "Permission denied: its directory"),
+    (0o000, 0o644, "Permission denied: its directory"), (0o755, 0o000, "Permission denied: it must"),
+    (0o755, 0o444, "read")])
+def test_what_may_not_be_written_is_said_truly(start_server, tmp_path, folder, file, why):
+    """A database must be ours to write, and so must its directory: the write-ahead log stands beside it."""
+    db = tmp_path / "folder" / "forno.db"
+    db.parent.mkdir()
+    if file is not None:
+        start_server(db=db).stop()
+        db.chmod(file)
+    db.parent.chmod(folder)
+    try:
+        one_clear_line(["--port", "0", "--db", str(db)], str(db), why, preexec_fn=without_privileges)
+    finally:
+        db.parent.chmod(0o755)
+
+
+def test_a_directory_or_a_file_in_the_way_is_named_truly(tmp_path):
+    (tmp_path / "file").write_text("")
+    one_clear_line(["--port", "0", "--db", str(tmp_path)], "Is a directory")
+    one_clear_line(["--port", "0", "--db", str(tmp_path / "file" / "forno.db")], "Not a directory")
+    one_clear_line(["--port", "0", "--db", str(tmp_path / "missing" / "forno.db")], "No such file or directory: its directory")
 
 
 def test_a_database_of_a_newer_forno_is_refused(start_server, tmp_path):

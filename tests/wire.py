@@ -378,9 +378,9 @@ def spawn(*options, env=None, **popen):
                             stdout=subprocess.PIPE, text=True, **popen)
 
 
-def run(*options, env=None, timeout=DEADLINE):
+def run(*options, env=None, timeout=DEADLINE, **popen):
     """The binary run to its end: (exit status, stdout, stderr)."""
-    process = spawn(*options, env=env, stderr=subprocess.PIPE)
+    process = spawn(*options, env=env, stderr=subprocess.PIPE, **popen)
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
