@@ -205,6 +205,10 @@ void get_words_js(struct req *r);
 void get_page_css(struct req *r);
 void get_openapi(struct req *r);
 
+/* The address that the client used, http://HOST, so that what is printed can be pasted. */
+#define ADDRESS_SIZE 300
+void address_used(const struct req *r, char *text, size_t size);
+
 void get_front(struct req *r);
 void get_healthz(struct req *r);
 void get_readyz(struct req *r);

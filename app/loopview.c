@@ -15,9 +15,11 @@ void get_loop(struct req *r)
     struct trace_totals t = trace_totals();
     struct upstream_stats up;
     double lived_ns = (double)(t.slept_ns + t.worked_ns);
+    char url[ADDRESS_SIZE];
 
+    address_used(r, url, sizeof url);
     upstream_stats(&up);
-    buf_printf(&out, "%s   watch -n1 curl -s %s/loop\n\n", FORNO_VERSION, "localhost:8000");
+    buf_printf(&out, "%s   watch -n1 curl -s %s/loop\n\n", FORNO_VERSION, url);
     buf_printf(&out, "laps        %10" PRIu64 "   %5.1f %% of the time asleep in epoll_wait\n", t.laps,
                lived_ns > 0 ? (double)t.slept_ns / lived_ns * 100 : 0);
     buf_printf(&out, "ready       %10" PRIu64 "   %5.2f descriptors a lap\n", t.ready,
@@ -86,6 +88,7 @@ void get_loop_events(struct req *r)
 
     if (!v) return;
     respond_field(r, "Cache-Control", "no-store");
+    respond_field(r, "X-Accel-Buffering", "no"); /* a proxy in front passes events on as they come (docs/proxies.md) */
     stream_begin(r, 200, "text/event-stream");
     if (r->msg.method == HTTP_HEAD) {
         stream_end(r);

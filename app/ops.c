@@ -56,9 +56,8 @@ static const char front[] =
     "    curl $URL/problems\n"
     "    curl $URL/openapi.json\n";
 
-/* The address that the client used, so that what is printed can be pasted. Host may hold quotes, $ and ; (RFC 3986 calls them
- * sub-delims): nothing of that kind gets into a line meant for a shell. */
-static void address(const struct req *r, char *text, size_t size)
+/* Host may hold quotes, $ and ; (RFC 3986 calls them sub-delims): nothing of that kind gets into a line meant for a shell. */
+void address_used(const struct req *r, char *text, size_t size)
 {
     struct slice host = http_field(&r->msg, "host");
     bool plain = host.at && host.len < size - 8;
@@ -85,7 +84,7 @@ static void put_menu(struct buf *out, const char *url)
 void get_front(struct req *r)
 {
     struct buf out = {0};
-    char url[300];
+    char url[ADDRESS_SIZE];
 
     respond_field(r, "Vary", "Accept");
     if (prefers_html(r)) {
@@ -93,7 +92,7 @@ void get_front(struct req *r)
         return;
     }
     r->viewer = false; /* the menu is for whoever asks, not for whoever watches */
-    address(r, url, sizeof url);
+    address_used(r, url, sizeof url);
     put_menu(&out, url);
     if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
     else respond(r, 200, "text/plain; charset=utf-8", out.mem + out.start, buf_len(&out));

@@ -43,6 +43,13 @@ def test_the_answer_of_the_front_door_depends_on_accept(server):
             assert r.status == 200 and "accept" in (r["Vary"] or "").lower(), f"expected Vary: Accept, got {r}"
 
 
+def test_the_loop_says_how_to_watch_it_where_it_was_asked(server):
+    for name in ("127.0.0.1", "localhost"):
+        url = f"http://{name}:{server.port}/loop"
+        page = subprocess.run(["curl", "-s4", url], capture_output=True, text=True, check=True).stdout
+        assert f"watch -n1 curl -s {url}\n" in page, f"expected a line that works as printed, got {page[:200]!r}"
+
+
 # ---------------------------------------------------------------- caching
 
 def test_the_menu_has_an_etag_and_honours_if_none_match(server):
