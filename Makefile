@@ -18,6 +18,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -MMD -MP
 # The same by their names in Debian and Ubuntu.
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
 DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl
+DEBS_PROXY = nginx-light haproxy
 DEBS_PAGE  = chromium chromium-driver python3-selenium
 DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck
@@ -40,6 +41,7 @@ all: server
 help:
 	@echo 'make          build ./server'
 	@echo 'make run      install what is missing, build, serve http://localhost:8000'
+	@echo '              PORT=8001; ARGS="--trace" or any options of ./server --help'
 	@echo 'make test     install what tests need, run all tests under ASan and UBSan'
 	@echo 'make tsan     run all tests under ThreadSanitizer'
 	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections'
@@ -55,27 +57,32 @@ help:
 
 # ---- what is missing ---------------------------------------------------------------------------------------------------
 
-# $(call need,packages): install those that are not there. Touches nothing when all is there.
+# $(call need,packages): install those that are not there, saying how large they are. Touches nothing when all is there.
 define need
-	@if command -v dpkg-query >/dev/null; then \
-	  missing=; for p in $(1); do \
-	    [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; done; \
-	  if [ -n "$$missing" ]; then \
-	    echo "installing$$missing"; sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	    $$sudo apt-get update -qq && \
-	    $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
-	  fi; \
-	else echo "This is not Debian or Ubuntu: if the build fails, install what they call $(1)"; fi
+	@if ! command -v dpkg-query >/dev/null; then \
+	  echo "This is not Debian or Ubuntu: if the build fails, install what they call $(1)"; exit 0; fi; \
+	missing=; for p in $(1); do \
+	  [ "$$(dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null)" = installed ] || missing="$$missing $$p"; done; \
+	[ -n "$$missing" ] || exit 0; \
+	sudo=; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	command -v $${sudo:-env} >/dev/null || { echo "There is no sudo here. As root: apt-get install$$missing"; exit 1; }; \
+	apt="$$sudo env LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get --no-install-recommends"; \
+	log=$$(mktemp) && echo "Installing$$missing, and what they need." && \
+	{ $$apt update -qq >$$log 2>&1; $$apt install --assume-no $$missing 2>&1 | grep -E '^(Need to get|After this)'; \
+	  $$apt install -y $$missing >>$$log 2>&1 || { cat $$log; rm $$log; exit 1; }; }; rm $$log
 endef
 
 need-build:
 	$(call need,$(DEBS_BUILD))
 # Ubuntu has no Chromium among its packages, only a snap: there the tests of the page are skipped, and say so.
+# In CI nothing may go untested. Elsewhere the proxies are left out: Debian would start them, on port 80.
 need-test:
-	$(call need,$(DEBS_TEST))
+	$(call need,$(DEBS_TEST) $(if $(CI),$(DEBS_PROXY)))
 	@! apt-cache policy chromium-driver 2>/dev/null | grep -q 'Candidate: [0-9]' || $(MAKE) --no-print-directory need-page
 need-page:
 	$(call need,$(DEBS_PAGE))
+need-proxies:
+	$(call need,$(DEBS_PROXY))
 need-check:
 	$(call need,$(DEBS_CHECK))
 need-fuzz:
@@ -117,16 +124,17 @@ $(eval $(call KIND,fuzz,$$(FUZZ),))
 server: build/release/server
 	cp -f $< $@
 
+# PORT reaches it in its environment, as do FORNO_LAB=1 and the like.
 run: need-build
 	@$(MAKE) --no-print-directory server
-	@exec ./server
+	@exec ./server $(ARGS)
 
 # ---- tests ----------------------------------------------------------------------------------------------------------------
 
 # The unit tests, then the wire tests, against the same kind of build. PYTEST_ARGS='-k name' picks some.
 define run-tests
 	@set -e; for t in $(UNITS); do echo "== $$t"; build/$(1)/$$t; done
-	FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -p no:cacheprovider tests $(PYTEST_ARGS)
+	FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -rfEs -p no:cacheprovider tests $(PYTEST_ARGS)
 endef
 
 test: need-test
@@ -227,5 +235,5 @@ install: server
 clean:
 	rm -rf build server
 
-.PHONY: all help screenshots bench siege demo run test tsan torture fuzz check compiles layering format install clean need-build need-test need-page need-check \
+.PHONY: all help screenshots bench siege demo run test tsan torture fuzz check compiles layering format install clean need-build need-test need-page need-proxies need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz

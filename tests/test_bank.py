@@ -18,8 +18,9 @@ def test_an_account_opens_with_a_credit_and_a_token(server):
     assert r["Cache-Control"] == "no-store"
 
 
-def test_the_opening_credit_is_ten_thousand_cents_unless_told_otherwise(start_server):
-    assert start_server("--opening-credit", "10000").customer().balance() == 10000
+def test_the_opening_credit_pays_ten_pizzas_unless_told_otherwise(start_server):
+    ana = start_server("--bake-ms", "100", defaults=()).customer()
+    assert ana.balance() == 100000 and ana.order(10).status == 202
     assert start_server("--opening-credit", "0").customer().balance() == 0
 
 

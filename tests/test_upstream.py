@@ -434,7 +434,7 @@ def a_file_of_hosts(tmp_path, text):
     try:
         subprocess.run(["true"], preexec_fn=enter, check=True)
     except subprocess.SubprocessError:
-        pytest.skip("needs a mount namespace")
+        pytest.skip("the kernel forbids mount namespaces here")
     yield hosts, enter
 
 

@@ -229,6 +229,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--db", default="tutorial.db")
-    parser.add_argument("--opening-credit", type=int, default=10000)
+    parser.add_argument("--opening-credit", type=int, default=100000)
     parser.add_argument("--readers", type=int, default=2, help="threads that read; more of them only fight for the interpreter")
     asyncio.run(serve(parser.parse_args()))
