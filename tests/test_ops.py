@@ -52,6 +52,12 @@ def test_the_loop_says_how_to_watch_it_where_it_was_asked(server):
 
 # ---------------------------------------------------------------- caching
 
+@pytest.mark.parametrize("path", ["/orders/events", "/loop/events"])
+def test_event_streams_ask_not_to_be_held_back(server, path):
+    with server.connect() as client:
+        assert client.ask("GET", path, token=server.customer().token).head()["X-Accel-Buffering"] == "no"
+
+
 def test_the_menu_has_an_etag_and_honours_if_none_match(server):
     etag = server.api("GET", "/menu")["ETag"]
     assert re.fullmatch(r'(W/)?"[\x21\x23-\x7e]+"', etag or ""), f"expected an entity tag, got {etag!r}"
