@@ -206,7 +206,7 @@ static bool is_value_byte(unsigned char c)
 enum state {
     AT_START, START_LF, METHOD, TARGET, PERCENT_HIGH, PERCENT_LOW, VERSION, LINE_CR, LINE_LF, /* the request line … */
     STATUS_VERSION, STATUS_CODE, REASON,                                               /* … or the status line */
-    FIELD_START, NAME, BEFORE_VALUE, VALUE, VALUE_LF, END_LF,                          /* fields, and trailers again */
+    FIELD_START, NAME, BEFORE_VALUE, VALUE, VALUE_LF, AFTER_VALUE, FOLD, END_LF,       /* fields, and trailers again */
     BODY, CHUNK_FIRST_DIGIT, CHUNK_SIZE, EXT_NAME_FIRST, EXT_NAME, EXT_VALUE_FIRST, EXT_TOKEN, EXT_QUOTED, EXT_ESCAPED,
     EXT_END, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_DATA_CR, CHUNK_DATA_LF
 };
@@ -573,6 +573,12 @@ static bool trailer_done(struct http_message *m)
     return true;
 }
 
+static bool field_line_done(struct http_message *m)
+{
+    m->state = FIELD_START;
+    return m->in_trailer ? trailer_done(m) : field_done(m);
+}
+
 /* RFC 9112 6.3: how long is the body? Sets the state that reads it, or HTTP_DONE. */
 static bool head_done(struct http_message *m)
 {
@@ -583,6 +589,7 @@ static bool head_done(struct http_message *m)
     if (m->chunked && m->minor == 0) return fail(m, 400, "HTTP/1.0 has no Transfer-Encoding.");
 
     m->keep_alive = !m->says_close && (m->minor >= 1 || m->says_keep_alive);
+    if (m->role == HTTP_RESPONSE && m->status == 101) m->keep_alive = false; /* what follows is not HTTP, RFC 9110 15.2.2 */
     m->body = m->text_len;
     m->phase = HTTP_IN_BODY;
     if (body_impossible) {
@@ -840,9 +847,28 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             if (c != '\n') FAIL(400, "A CR is not followed by LF.");
             p++;
             while (m->text_len > m->value && is_blank(m->text[m->text_len - 1])) m->text_len--;
-            if (m->in_trailer ? !trailer_done(m) : !field_done(m)) return p;
             out = m->text + m->text_len;
-            m->state = FIELD_START;
+            if (m->role == HTTP_RESPONSE) {
+                m->state = AFTER_VALUE; /* it may go on in the next line */
+                break;
+            }
+            if (!field_line_done(m)) return p;
+            out = m->text + m->text_len;
+            break;
+        /* RFC 9112 5.2: a request that is folded over two lines is refused, a response is read with a space for each fold. */
+        case AFTER_VALUE:
+            if (!is_blank((char)c)) {
+                if (!field_line_done(m)) return p;
+                out = m->text + m->text_len;
+                break;
+            }
+            if (m->text_len > m->value) *out++ = ' ', m->text_len++;
+            m->state = FOLD;
+            p++;
+            break;
+        case FOLD:
+            while (p < end && is_blank(*p)) p++;
+            if (p < end) m->state = VALUE;
             break;
         case END_LF:
             if (c != '\n') FAIL(400, "A CR is not followed by LF.");
@@ -1011,6 +1037,12 @@ struct slice http_path(const struct http_message *m)
 struct slice http_query(const struct http_message *m)
 {
     return m->has_query ? text_slice(m, m->query, m->query_len) : (struct slice){0};
+}
+
+/* RFC 9112 3.2.2: the authority of an absolute target stands in place of Host. */
+struct slice http_host(const struct http_message *m)
+{
+    return m->path > 7 ? text_slice(m, 7, m->path - 7) : http_field(m, "host");
 }
 
 struct slice http_body(const struct http_message *m)

@@ -128,10 +128,11 @@ bool http_end_of_input(struct http_message *m);
 
 /* Valid once the head is complete, until the next http_begin(). Field names in lower case. */
 struct slice http_method_text(const struct http_message *m);
-struct slice http_target(const struct http_message *m);                  /* as sent */
-struct slice http_path(const struct http_message *m);                    /* still percent-encoded; "/" at least */
-struct slice http_query(const struct http_message *m);                   /* without the '?'; absent when there was none */
-struct slice http_body(const struct http_message *m);                    /* valid when HTTP_DONE */
+struct slice http_target(const struct http_message *m); /* as sent */
+struct slice http_path(const struct http_message *m);   /* still percent-encoded; "/" at least */
+struct slice http_query(const struct http_message *m);  /* without the '?'; absent when there was none */
+struct slice http_host(const struct http_message *m);   /* whom the request is for: host[:port]; absent in some HTTP/1.0 */
+struct slice http_body(const struct http_message *m);   /* valid when HTTP_DONE */
 struct slice http_field(const struct http_message *m, const char *name); /* the first of that name, or absent */
 
 /* Every field of that name: start with *i = 0. */

@@ -291,7 +291,8 @@ static bool response_feed(struct http_message *m, const char *bytes, size_t n)
 
         bytes += used;
         n -= used;
-        if (m->phase == HTTP_DONE && m->status < 200) response_begin(m); /* 100 Continue and the like come before the real one */
+        /* 100 Continue and the like come before the real one. 101 is the real one, and nobody has asked for it. */
+        if (m->phase == HTTP_DONE && m->status < 200 && m->status != 101) response_begin(m);
     }
     return m->phase == HTTP_DONE && n == 0;
 }

@@ -178,6 +178,8 @@ WAYS = {  # what the courier does, and what the customer is told
                                               QUOTE[5:] + b"\r\n0\r\nX: y\r\n\r\n") or True, OK),
     "says 100 and 103 first": (lambda s: s.sendall(INTERIM + answer()) or True, OK),
     "says 100, and a little later the rest": (lambda s: s.sendall(INTERIM) or time.sleep(0.1) or s.sendall(answer()), OK),
+    "folds its fields": (lambda s: s.sendall(b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length:\r\n\t%d\r\n\r\n" % len(QUOTE) +
+                                             QUOTE) or True, OK),
     "takes half a second for its head": (lambda s: slowly(s, answer(), 0.5 / len(answer())) or True, OK),
     "says more than was asked": (lambda s: s.sendall(answer() + answer(b"{}")) or True, OK),
     "answers 1024 bytes": (lambda s: s.sendall(answer(QUOTE + b" " * (1024 - len(QUOTE)))) or True, OK),
@@ -205,6 +207,8 @@ WAYS = {  # what the courier does, and what the customer is told
     "answers 1025 bytes": (lambda s: s.sendall(answer(QUOTE + b" " * (1025 - len(QUOTE)))), NONSENSE),
     **{f"answers {status}": (lambda s, status=status: s.sendall(answer(QUOTE, f"HTTP/1.1 {status}")) or True, NONSENSE)
        for status in ("201 Created", "301 Moved Permanently", "404 Not Found", "500 Oops", "503 Service Unavailable")},
+    "changes the protocol": (lambda s: s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n" + answer()) or
+                             hang(s), NONSENSE),
     "answers 204": (lambda s: s.sendall(b"HTTP/1.1 204 No Content\r\n\r\n") or True, NONSENSE),
     **{f"answers {body}": (lambda s, body=body: s.sendall(answer(body)) or True, NONSENSE)
        for body in (b"", b"{", b"{}", b"[1]", b"null", b"[" * 1000, b"\xff", QUOTE + b"x", QUOTE + QUOTE,

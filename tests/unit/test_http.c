@@ -83,11 +83,11 @@ static void say_slice(struct outcome *o, const char *before, struct slice s, con
     say(o, after);
 }
 
-/* GET /a?b HTTP/1.1 keep path=/a query=b {host: x, …} "body" */
+/* GET http://h/a?b HTTP/1.1 keep path=/a query=b host=h {host: x, …} "body" */
 static void say_message(struct outcome *o, const struct http_message *m)
 {
     char text[48];
-    struct slice path = http_path(m), target = http_target(m), body = http_body(m);
+    struct slice path = http_path(m), target = http_target(m), body = http_body(m), host = http_host(m);
 
     if (m->role == HTTP_REQUEST) {
         say_slice(o, "", http_method_text(m), " ");
@@ -101,6 +101,7 @@ static void say_message(struct outcome *o, const struct http_message *m)
     if (m->role == HTTP_REQUEST && (path.len != target.len || memcmp(path.at, target.at, path.len) != 0))
         say_slice(o, " path=", path, "");
     if (m->role == HTTP_REQUEST && http_query(m).at) say_slice(o, " query=", http_query(m), "");
+    if (host.at != http_field(m, "host").at) say_slice(o, " host=", host, "");
     if (m->asterisk) say(o, " server-wide");
     if (m->expect_continue) say(o, " continue");
     if (m->expect_unknown) say(o, " unknown-expectation");
@@ -357,18 +358,19 @@ static const struct input targets[] = {
      BYTES("GET /%01%7F%C2%80%DF%BF%E0%A0%80%ED%9F%BF%EE%80%80%EF%BF%BF%F0%90%80%80%F4%8F%BF%BF" REST),
      "GET /%01%7F%C2%80%DF%BF%E0%A0%80%ED%9F%BF%EE%80%80%EF%BF%BF%F0%90%80%80%F4%8F%BF%BF HTTP/1.1 keep {host: a}"},
     {"an absolute target", "RFC 9112 3.2.2", BYTES("GET http://h.example:80/a?b" REST),
-     "GET http://h.example:80/a?b HTTP/1.1 keep path=/a query=b {host: a}"},
-    {"its scheme in any case", "RFC 3986 3.1", BYTES("GET HTTP://h/" REST), "GET HTTP://h/ HTTP/1.1 keep path=/ {host: a}"},
-    {"without a path it means /", "RFC 9110 4.2.3", BYTES("GET http://h" REST), "GET http://h HTTP/1.1 keep path=/ {host: a}"},
+     "GET http://h.example:80/a?b HTTP/1.1 keep path=/a query=b host=h.example:80 {host: a}"},
+    {"its scheme in any case", "RFC 3986 3.1", BYTES("GET HTTP://h/" REST), "GET HTTP://h/ HTTP/1.1 keep path=/ host=h {host: a}"},
+    {"without a path it means /", "RFC 9110 4.2.3", BYTES("GET http://h" REST),
+     "GET http://h HTTP/1.1 keep path=/ host=h {host: a}"},
     {"… with a query, too", "RFC 9110 4.2.3", BYTES("GET http://h?q" REST),
-     "GET http://h?q HTTP/1.1 keep path=/ query=q {host: a}"},
+     "GET http://h?q HTTP/1.1 keep path=/ query=q host=h {host: a}"},
     {"at an IPv6 address", "RFC 3986 3.2.2", BYTES("GET http://[::1]:8080/x" REST),
-     "GET http://[::1]:8080/x HTTP/1.1 keep path=/x {host: a}"},
+     "GET http://[::1]:8080/x HTTP/1.1 keep path=/x host=[::1]:8080 {host: a}"},
     {"OPTIONS * asks about the server", "RFC 9112 3.2.4", BYTES("OPTIONS *" REST), "OPTIONS * HTTP/1.1 keep server-wide {host: a}"},
     {"so does OPTIONS of an address without a path", "RFC 9112 3.2.4", BYTES("OPTIONS http://h" REST),
-     "OPTIONS http://h HTTP/1.1 keep path=/ server-wide {host: a}"},
+     "OPTIONS http://h HTTP/1.1 keep path=/ host=h server-wide {host: a}"},
     {"OPTIONS of a path asks about the path", "RFC 9112 3.2.4", BYTES("OPTIONS http://h/" REST),
-     "OPTIONS http://h/ HTTP/1.1 keep path=/ {host: a}"},
+     "OPTIONS http://h/ HTTP/1.1 keep path=/ host=h {host: a}"},
     {"CONNECT takes an authority", "RFC 9112 3.2.3", BYTES("CONNECT h:443" REST), "CONNECT h:443 HTTP/1.1 keep {host: a}"},
     {"CONNECT to an IPv6 address", "RFC 9112 3.2.3", BYTES("CONNECT [::1]:443" REST), "CONNECT [::1]:443 HTTP/1.1 keep {host: a}"},
 
@@ -1074,6 +1076,25 @@ static const struct input responses[] = {
      "200 HTTP/1.1 keep {content-length: 99999999}", .no_body = true},
     {"which may speak of chunks it does not send", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
      "200 HTTP/1.1 keep {transfer-encoding: chunked}", .no_body = true},
+    {"101 ends HTTP on its connection", "RFC 9110 15.2.2", BYTES("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n"),
+     "101 HTTP/1.1 close {upgrade: x}"},
+    {"a fold stands for a space", "RFC 9112 5.2", BYTES("HTTP/1.1 204 OK\r\nX: a\r\n b\r\nY: c\r\n\r\n"),
+     "204 HTTP/1.1 keep {x: a b, y: c}"},
+    {"so does one with all the white space there can be", "RFC 9112 5.2", BYTES("HTTP/1.1 204 OK\r\nX: a \t\r\n \t \tb\t \r\n\r\n"),
+     "204 HTTP/1.1 keep {x: a b}"},
+    {"two folds", "RFC 9112 5.2", BYTES("HTTP/1.1 204 OK\r\nX: a\r\n b\r\n\tc\r\n\r\n"), "204 HTTP/1.1 keep {x: a b c}"},
+    {"a fold before the value is none of it", "RFC 9112 5.2", BYTES("HTTP/1.1 200 OK\r\nContent-Length:\r\n 2\r\n\r\nok"),
+     "200 HTTP/1.1 keep {content-length: 2} \"ok\""},
+    {"nor is one behind it", "RFC 9112 5.2", BYTES("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n \r\n\r\nok"),
+     "200 HTTP/1.1 keep {content-length: 2} \"ok\""},
+    {"a value of folds alone", "RFC 9112 5.2", BYTES("HTTP/1.1 204 OK\r\nX:\r\n \r\n\t\r\n\r\n"), "204 HTTP/1.1 keep {x: }"},
+    {"a folded trailer of a response", "RFC 9112 5.2",
+     BYTES("HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n chunked\r\n\r\n2\r\nok\r\n0\r\nX: a\r\n b\r\n\r\n"),
+     "200 HTTP/1.1 keep {transfer-encoding: chunked} \"ok\""},
+    {"a fold of nothing", "RFC 9112 2.2", BYTES("HTTP/1.1 200 OK\r\n X: a\r\n\r\n"), FOLDED},
+    {"two lengths, one of them folded", "RFC 9112 5.2", BYTES("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n 0\r\n\r\nok"),
+     "400 Content-Length is not a number."},
+    {"a control byte behind a fold", "RFC 9110 5.5", BYTES("HTTP/1.1 200 OK\r\nX: a\r\n \0\r\n\r\n"), CONTROL},
     {"a body of exactly the limit", "RFC 9112 6.3", BYTES("HTTP/1.1 200 OK\r\n\r\n12345678"), "200 HTTP/1.1 close {} \"12345678\"",
      .body_limit = 8},
 
