@@ -7,6 +7,7 @@
 
 #include "conn.h"
 #include "peers.h"
+#include "upstream.h"
 
 #include <argp.h>
 #include <ctype.h>
@@ -421,6 +422,7 @@ static void announce(const char *name)
                 0)
             die("cannot tell the address we listen on");
         loopback = loopback && is_loopback(&address);
+        upstream_home(&address);
     }
     /* "Everywhere" is an address to listen on, not one to call. */
     const char *callable = strcmp(host, "0.0.0.0") == 0 ? "127.0.0.1" : strcmp(host, "::") == 0 ? "::1" : host;

@@ -9,7 +9,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -46,8 +45,9 @@ struct link {
 static struct {
     char host[256], port[8], authority[272], prefix[128];
     bool blocking;
-    struct address addresses[ADDRESSES_MAX];
-    size_t addresses_len;
+    struct address addresses[ADDRESSES_MAX], home[ADDRESSES_MAX]; /* of the courier; where we listen */
+    size_t addresses_len, home_len;
+    bool leads_home;
     struct link *idle; /* the pool, warmest first */
     struct link *open; /* all of them */
     struct upstream_call *line, **line_end;
@@ -69,15 +69,53 @@ static struct {
     struct addrinfo *found;
 } names = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
+/* Is it ourselves whom we call? What counts is where it leads, not how it is spelled. IPv4 as within IPv6 (RFC 4291 2.5.5.2), and
+ * both addresses that mean "everywhere" as one. */
+static struct in6_addr host_of(const struct address *a)
+{
+    struct in6_addr host = {.s6_addr = {[10] = 0xff, [11] = 0xff}};
+
+    if (a->family == AF_INET6) return ((const struct sockaddr_in6 *)&a->bytes)->sin6_addr;
+    host.s6_addr32[3] = ((const struct sockaddr_in *)&a->bytes)->sin_addr.s_addr;
+    return host.s6_addr32[3] == INADDR_ANY ? in6addr_any : host;
+}
+
+/* Is it an address of this machine? One that can be bound to is. */
+static bool is_local(struct address a)
+{
+    int fd = socket(a.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    ((struct sockaddr_in *)&a.bytes)->sin_port = 0; /* it stands at the same place in both families */
+    bool local = fd >= 0 && bind(fd, (const struct sockaddr *)&a.bytes, a.len) == 0;
+    if (fd >= 0) close(fd);
+    return local;
+}
+
+/* Who listens everywhere is called by any address of this machine; and who calls everywhere reaches this machine. */
+static bool is_home(const struct address *a)
+{
+    struct in6_addr host = host_of(a);
+
+    for (const struct address *h = up.home; h < up.home + up.home_len; h++) {
+        struct in6_addr home = host_of(h);
+
+        if (((const struct sockaddr_in *)&h->bytes)->sin_port != ((const struct sockaddr_in *)&a->bytes)->sin_port) continue;
+        if (IN6_ARE_ADDR_EQUAL(&host, &home) || IN6_IS_ADDR_UNSPECIFIED(&host)) return true;
+        if (IN6_IS_ADDR_UNSPECIFIED(&home) && is_local(*a)) return true;
+    }
+    return false;
+}
+
 static void take_addresses(const struct addrinfo *list)
 {
     up.addresses_len = 0;
+    up.leads_home = false;
     for (; list && up.addresses_len < ADDRESSES_MAX; list = list->ai_next) {
         struct address *a = &up.addresses[up.addresses_len++];
 
-        a->family = list->ai_family;
-        a->len = list->ai_addrlen;
+        *a = (struct address){.family = list->ai_family, .len = list->ai_addrlen};
         memcpy(&a->bytes, list->ai_addr, list->ai_addrlen);
+        up.leads_home = up.leads_home || is_home(a);
     }
 }
 
@@ -391,9 +429,9 @@ static void connecting_ready(struct watch *w, uint32_t events)
 static const struct watch_kind connecting_kind = {
     .name = "courier, connecting", .ready = connecting_ready, .release = link_release};
 
-static int socket_towards(const struct address *a)
+static int socket_towards(const struct address *a, int flags)
 {
-    int on = 1, fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int on = 1, fd = socket(a->family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 
     if (fd >= 0) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     return fd;
@@ -420,7 +458,7 @@ bool upstream_is_calling(const struct sockaddr_in *from)
 static enum upstream_rc link_open(struct upstream_call *u, size_t address)
 {
     const struct address *a = &up.addresses[address];
-    int fd = socket_towards(a);
+    int fd = socket_towards(a, SOCK_NONBLOCK);
 
     if (fd < 0) return errno == EAFNOSUPPORT ? UPSTREAM_REFUSED : UPSTREAM_LIMIT; /* EMFILE is not the courier's fault */
     up.stats.connects++;
@@ -501,13 +539,11 @@ static void call_overdue(struct timer *t)
 
 void upstream_get(struct upstream_call *u, struct op *op)
 {
-    op->what = "upstream";
     if (up.blocking) { /* the loop waits for the courier, and everybody with it */
-        upstream_get_in_place(u);
-        op->next = NULL;
-        loop_post(op);
+        upstream_get_in_place(u, op);
         return;
     }
+    op->what = "upstream";
     u->op = op;
     u->link = NULL;
     u->began_ns = clock_ns();
@@ -534,69 +570,78 @@ void upstream_get(struct upstream_call *u, struct op *op)
 
 /* ---- the same, in place --------------------------------------------------------------------------------------------------------------- */
 
-/* Wait for one descriptor: a loop of one. False: the time is over. */
-static bool wait_in_place(int fd, short events, int64_t until_ns)
+/* Let no call on this socket wait beyond that time (SO_SNDTIMEO, by which connect(2) goes too). False: it is over. */
+static bool be_patient(int fd, int64_t until_ns)
 {
-    struct pollfd p = {.fd = fd, .events = events};
-    int64_t left_ms = (until_ns - clock_ns()) / NS_PER_MS;
+    int64_t left_us = (until_ns - clock_ns()) / 1000;
+    struct timeval left = {.tv_sec = left_us / 1000000, .tv_usec = left_us % 1000000};
 
-    return left_ms > 0 && poll(&p, 1, (int)left_ms) != 0; /* EINTR: the caller tries again and waits again */
+    return left_us > 0 && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &left, sizeof left) == 0 &&
+           setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof left) == 0;
+}
+
+/* What a call that failed says. EINTR: somebody wants us to stop waiting. */
+static enum upstream_rc failed_in_place(enum upstream_rc otherwise)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINPROGRESS || errno == EINTR ? UPSTREAM_TIMED_OUT : otherwise;
 }
 
 static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struct buf *out, struct http_message *m,
                                           int64_t until_ns)
 {
     while (buf_len(out)) {
+        if (!be_patient(fd, until_ns)) return UPSTREAM_TIMED_OUT;
         ssize_t n = send(fd, out->mem + out->start, buf_len(out), MSG_NOSIGNAL);
-
-        if (n > 0) buf_consume(out, (size_t)n);
-        else if (errno != EAGAIN && errno != EINTR) return UPSTREAM_RESET;
-        else if (!wait_in_place(fd, POLLOUT, until_ns)) return UPSTREAM_TIMED_OUT;
+        if (n < 0) return failed_in_place(UPSTREAM_RESET);
+        buf_consume(out, (size_t)n);
     }
     while (m->phase < HTTP_DONE) {
+        if (!be_patient(fd, until_ns)) return UPSTREAM_TIMED_OUT;
         ssize_t n = recv(fd, up.input, sizeof up.input, 0);
-
-        if (n > 0) response_feed(m, up.input, (size_t)n);
-        else if (n == 0 && !http_end_of_input(m)) return UPSTREAM_RESET;
-        else if (n < 0 && errno != EAGAIN && errno != EINTR) return UPSTREAM_RESET;
-        else if (n < 0 && !wait_in_place(fd, POLLIN, until_ns)) return UPSTREAM_TIMED_OUT;
-        if (clock_ns() >= until_ns && m->phase < HTTP_DONE) return UPSTREAM_TIMED_OUT;
+        if (n < 0) return failed_in_place(UPSTREAM_RESET);
+        if (n == 0 && !http_end_of_input(m)) return UPSTREAM_RESET;
+        response_feed(m, up.input, (size_t)n);
     }
     if (m->phase == HTTP_FAILED) return response_wrong(m);
     response_take(u, m);
     return UPSTREAM_OK;
 }
 
-/* A connection, or -1: this address does not answer. */
-static int connect_in_place(const struct address *a, int64_t until_ns)
+/* One address after the other, as on the loop. UPSTREAM_OK: *fd is connected. */
+static enum upstream_rc connect_in_place(int *fd, int64_t until_ns)
 {
-    int64_t deadline_ns = clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS;
-    int error = 0, fd = socket_towards(a);
-    socklen_t len = sizeof error;
+    enum upstream_rc rc = UPSTREAM_REFUSED;
 
-    if (fd < 0) return -1;
-    up.stats.connects++;
-    if (connect(fd, (const struct sockaddr *)&a->bytes, a->len) != 0 && errno != EINPROGRESS) error = errno;
-    else if (!wait_in_place(fd, POLLOUT, deadline_ns < until_ns ? deadline_ns : until_ns)) error = ETIMEDOUT;
-    else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0) error = errno;
-    if (!error) return fd;
-    close(fd);
-    return -1;
+    for (size_t i = 0; i < up.addresses_len && rc == UPSTREAM_REFUSED; i++) {
+        const struct address *a = &up.addresses[i];
+        int64_t deadline_ns = clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS;
+
+        *fd = socket_towards(a, 0);
+        if (*fd < 0) {
+            if (errno != EAFNOSUPPORT) rc = UPSTREAM_LIMIT;
+            continue;
+        }
+        up.stats.connects++;
+        bool in_time = be_patient(*fd, deadline_ns < until_ns ? deadline_ns : until_ns);
+        if (in_time && connect(*fd, (const struct sockaddr *)&a->bytes, a->len) == 0) return UPSTREAM_OK;
+        if (!in_time || errno == EINTR) rc = UPSTREAM_TIMED_OUT;
+        close(*fd);
+    }
+    return rc;
 }
 
-void upstream_get_in_place(struct upstream_call *u)
+void upstream_get_in_place(struct upstream_call *u, struct op *op)
 {
     int64_t until_ns = clock_ns() + UPSTREAM_TOTAL_MS * NS_PER_MS;
     struct http_message m = {0};
     struct buf out = {0};
-    int fd = -1;
+    int fd;
 
     look_up_again();
     up.stats.calls++;
     u->began_ns = clock_ns();
-    u->rc = UPSTREAM_REFUSED;
-    for (size_t i = 0; i < up.addresses_len && fd < 0; i++) fd = connect_in_place(&up.addresses[i], until_ns);
-    if (fd >= 0) {
+    u->rc = connect_in_place(&fd, until_ns);
+    if (u->rc == UPSTREAM_OK) {
         response_begin(&m);
         write_request(&out, u);
         u->rc = out.failed ? UPSTREAM_LIMIT : exchange_in_place(fd, u, &out, &m, until_ns);
@@ -606,6 +651,9 @@ void upstream_get_in_place(struct upstream_call *u)
     buf_free(&out);
     u->ended_ns = clock_ns();
     up.stats.failed += u->rc != UPSTREAM_OK;
+    op->what = "upstream";
+    op->next = NULL;
+    loop_post(op);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------------------------------- */
@@ -639,6 +687,17 @@ static bool url_read(const char *url)
     snprintf(up.prefix, sizeof up.prefix, "%s", path);
     while (up.prefix[0] && up.prefix[strlen(up.prefix) - 1] == '/') up.prefix[strlen(up.prefix) - 1] = '\0';
     return true;
+}
+
+void upstream_home(const struct sockaddr_storage *address)
+{
+    if (up.home_len < ADDRESSES_MAX)
+        up.home[up.home_len++] = (struct address){.bytes = *address, .len = sizeof *address, .family = address->ss_family};
+}
+
+bool upstream_leads_home(void)
+{
+    return up.leads_home;
 }
 
 bool upstream_open(const char *url, bool blocking, char *error, size_t error_size)

@@ -42,17 +42,25 @@ struct upstream_call {
     struct upstream_call *next;
 };
 
+/* Where we listen ourselves. Copies. Before upstream_open(). */
+struct sockaddr_storage;
+void upstream_home(const struct sockaddr_storage *address);
+
 /* Where the courier is: "http://host[:port][/prefix]". Looks the name up, and blocks while it does: before the first client.
  * With `blocking`, every call is made in place. Returns false with a sentence in `error` if the URL is of no use. A name that
  * cannot be found at the moment is no error: it will be looked up again. */
 bool upstream_open(const char *url, bool blocking, char *error, size_t error_size);
 void upstream_close(void);
 
+/* Do calls come back to this very loop, by any of the addresses that the courier has? Then it must not wait for them in place. */
+bool upstream_leads_home(void);
+
 /* GET u->target. Completes op, always, within UPSTREAM_TOTAL_MS or little more; nothing cuts it short. Borrows u meanwhile. */
 void upstream_get(struct upstream_call *u, struct op *op);
 
-/* The same, waiting in place, and everybody with it: what a synchronous server does. For comparison. */
-void upstream_get_in_place(struct upstream_call *u);
+/* The same, waiting in place, and everybody with it: what a synchronous server does. For comparison. op completes in a later lap;
+ * what came of the call is known at once. A signal ends it: UPSTREAM_TIMED_OUT. */
+void upstream_get_in_place(struct upstream_call *u, struct op *op);
 
 /* Does the other end of this connection to our loopback address belong to a call of ours? */
 bool upstream_is_calling(const struct sockaddr_in *from);

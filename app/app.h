@@ -9,7 +9,6 @@
 #include <cjson/cJSON.h>
 
 extern const struct options *app_options;
-extern bool app_is_own_courier; /* external calls come back to this very loop: it must not block on them */
 
 /* ---- routes.c ------------------------------------------------------------------------------------------------------------------ */
 

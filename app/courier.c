@@ -51,7 +51,7 @@ void get_delivery(struct req *r)
     struct delivery *d = req_alloc(r, sizeof *d);
 
     if (!d) return;
-    if (app_options->blocking && app_is_own_courier) {
+    if (app_options->blocking && upstream_leads_home()) {
         refuse(r, PROBLEM_WOULD_DEADLOCK, NULL);
         return;
     }

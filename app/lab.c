@@ -101,6 +101,7 @@ struct call {
 struct fan_out {
     const char *mode;
     int64_t n, ms, limit;
+    bool in_place; /* the loop itself waits, and everybody with it */
     int64_t begun; /* calls started so far */
     int64_t began_ns;
     struct all all;
@@ -109,11 +110,6 @@ struct fan_out {
 };
 
 static void fanned_out(struct req *r);
-
-static void call_aim(struct upstream_call *u, int64_t ms)
-{
-    snprintf(u->target, sizeof u->target, "/courier/quote?pizzas=1&ms=%" PRId64, ms);
-}
 
 /* One more call, if any is left. Started when another ends, it keeps as many out as the mode allows. */
 static void fan_out_next(struct fan_out *f);
@@ -129,8 +125,14 @@ static void fan_out_next(struct fan_out *f)
 {
     if (f->begun == f->n) return;
     struct call *c = &f->calls[f->begun++];
-    call_aim(&c->upstream, f->ms);
-    upstream_get(&c->upstream, all_add(&f->all, &c->part, call_done));
+    struct op *op = all_add(&f->all, &c->part, call_done);
+    snprintf(c->upstream.target, sizeof c->upstream.target, "/courier/quote?pizzas=1&ms=%" PRId64, f->ms);
+    if (!f->in_place) {
+        upstream_get(&c->upstream, op);
+        return;
+    }
+    upstream_get_in_place(&c->upstream, op);
+    if (c->upstream.rc != UPSTREAM_OK) f->n = f->begun; /* it may have cost everybody seconds: it is the last one */
 }
 
 /* The client has left: let the calls that are out end, and begin no others. */
@@ -139,24 +141,6 @@ static void fan_out_cut_short(struct op *op)
     struct fan_out *f = op->owner;
 
     f->n = f->begun;
-}
-
-/* A call that fails is the last one: it may have cost everybody seconds already. */
-static void fan_out_in_place(struct fan_out *f, struct op *whole)
-{
-    bool ok = true;
-
-    whole->what = "upstream";
-    for (; f->begun < f->n && ok; f->begun++) {
-        struct upstream_call *u = &f->calls[f->begun].upstream;
-
-        call_aim(u, f->ms);
-        upstream_get_in_place(u);
-        ok = u->rc == UPSTREAM_OK;
-    }
-    f->n = f->begun;
-    whole->next = NULL;
-    loop_post(whole);
 }
 
 /* False: it has been refused. */
@@ -172,14 +156,14 @@ static bool fan_out_mode(struct req *r, struct fan_out *f)
         respond_problem(r, PROBLEM_BAD_PARAMETER, "\"mode\" must be together, sequence, limit or blocking.");
         return false;
     }
-    if (strcmp(f->mode, "together") == 0) f->limit = f->n;
+    if (strcmp(f->mode, "together") == 0 || strcmp(f->mode, "blocking") == 0) f->limit = f->n;
     if (strcmp(f->mode, "sequence") == 0) f->limit = 1;
-    bool blocks = app_options->blocking || strcmp(f->mode, "blocking") == 0;
-    if (blocks && app_is_own_courier) {
+    f->in_place = app_options->blocking || strcmp(f->mode, "blocking") == 0;
+    if (f->in_place && upstream_leads_home()) {
         respond_problem(r, PROBLEM_WOULD_DEADLOCK, NULL);
         return false;
     }
-    if (blocks && f->n * f->ms > BLOCK_MAX_MS) {
+    if (f->in_place && f->n * f->ms > BLOCK_MAX_MS) {
         respond_problem(r, PROBLEM_BAD_PARAMETER, "Everybody else would have to wait: \"n\" times \"ms\" must be at most %d.",
                         BLOCK_MAX_MS);
         return false;
@@ -199,10 +183,6 @@ void get_lab_socket(struct req *r)
     f->began_ns = clock_ns();
     trace_laps_watch(&f->laps);
     struct op *whole = await(r, fanned_out);
-    if (strcmp(f->mode, "blocking") == 0) {
-        fan_out_in_place(f, whole);
-        return;
-    }
     whole->owner = f;
     whole->cut_short = fan_out_cut_short;
     all_begin(&f->all, "upstream", whole);

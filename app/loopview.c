@@ -97,7 +97,7 @@ void get_loop_events(struct req *r)
     hello = cJSON_CreateObject();
     cJSON_AddStringToObject(hello, "version", FORNO_VERSION);
     cJSON_AddBoolToObject(hello, "blocking", app_options->blocking);
-    cJSON_AddBoolToObject(hello, "own_courier", app_is_own_courier);
+    cJSON_AddBoolToObject(hello, "own_courier", upstream_leads_home());
     json_add_integer(hello, "tick_ms", TICK_NS / NS_PER_MS);
     json_add_integer(hello, "stall_ms", app_options->stall_ms);
     json_add_integer(hello, "conn", req_conn(r));

@@ -60,7 +60,6 @@ static const struct route {
 #define ROUTES (sizeof routes / sizeof *routes)
 
 const struct options *app_options;
-bool app_is_own_courier;
 static bool lab_open;
 
 bool app_start(const struct options *options, char *error, size_t error_size)
@@ -84,7 +83,6 @@ bool app_listening(const char *own_url, const char *own_door, bool loopback, cha
 {
     const char *courier = app_options->courier;
 
-    app_is_own_courier = !courier || strcmp(courier, own_url) == 0;
     lab_open = app_options->lab == LAB_ON || (app_options->lab == LAB_ON_LOOPBACK && loopback);
     return upstream_open(courier ? courier : own_door, app_options->blocking, error, error_size);
 }

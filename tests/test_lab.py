@@ -3,6 +3,7 @@
 The server's own figures are asked for where there are any; the client's clock is for what others notice of it."""
 
 import re
+import socket
 import threading
 import time
 
@@ -138,6 +139,15 @@ def test_a_failed_call_is_shown_and_the_loop_does_not_wait_for_another(start_ser
     assert b"  failed\n" in server.api("GET", "/lab/socket?n=5", accept="text/plain").body
 
 
+def test_a_courier_that_hangs_holds_a_loop_that_waits_in_place_once(start_server):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        courier = "--courier", "http://127.0.0.1:%d" % silent.getsockname()[1]
+        ways = [("blocking", start_server(*courier))]
+        ways += [(mode, start_server(*courier, "--blocking")) for mode in ("together", "sequence", "limit", "blocking")]
+        for w in together(len(ways), lambda i: ways[i][1].api("GET", f"/lab/socket?n=3&ms=1&limit=2&mode={ways[i][0]}").json()):
+            assert (w["n"], w["failed"]) == (1, 1) and 4900 < w["total_ms"] < 7000, f"got {w}"
+
+
 @pytest.mark.parametrize("mode", ["together", "sequence", "limit"])
 def test_a_client_who_leaves_amid_a_fan_out_leaves_nothing_behind(start_server, mode):
     """What is out ends; what has not begun is not begun any more."""
@@ -181,6 +191,37 @@ def test_a_loop_that_would_wait_for_itself_says_so(server, start_server):
     for mode in ("together", "sequence", "limit", "blocking"):
         assert_refused(blocking, f"/lab/socket?n=2&ms=1&mode={mode}")
     assert blocking.api("GET", f"/orders/{order}/delivery", token="x" * 43).status == 401, "expected strangers to learn nothing"
+
+
+@pytest.fixture
+def port():
+    """One that nobody else takes: bound, but not listened on, it leaves room for a server that says SO_REUSEADDR too."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
+
+
+@pytest.mark.parametrize("host, spelling", [
+    ("127.0.0.1", "http://127.0.0.1:{port}/"), ("127.0.0.1", "HTTP://127.0.0.1:{port}/a/prefix"),
+    ("127.0.0.1", "http://localhost:{port}"), ("127.0.0.1", "http://LOCALHOST:{port}//"), ("127.0.0.1", "http://127.1:{port}"),
+    ("127.0.0.1", "http://0.0.0.0:{port}"), ("127.0.0.1", "http://[::ffff:127.0.0.1]:{port}"),
+    ("localhost", "http://127.0.0.1:{port}"),
+    ("0.0.0.0", "http://127.0.0.1:{port}"), ("0.0.0.0", "http://127.0.0.9:{port}"), ("0.0.0.0", "http://{host}:{port}"),
+    ("::", "http://[::1]:{port}"), ("::", "http://127.0.0.1:{port}"), ("::", "http://[0::0]:{port}")])
+def test_a_loop_knows_itself_however_it_is_spelled(start_server, port, host, spelling):
+    courier = spelling.format(host=socket.gethostname(), port=port)
+    server = start_server("--host", host, "--port", str(port), "--courier", courier, "--lab")
+    began = time.monotonic()
+    r = server.api("GET", "/lab/socket?n=1&ms=1&mode=blocking")
+    assert (r.status, r.problem) == (409, "would-deadlock") and time.monotonic() - began < 1, f"got {r}"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.2", "::1"])
+def test_another_server_on_the_same_port_is_not_oneself(start_server, port, host):
+    other = start_server("--host", host, "--port", str(port))
+    server = start_server("--port", str(port), "--courier", other.url)
+    assert fan_out(server, n=2, ms=1, mode="blocking")["failed"] == 0
 
 
 # ---------------------------------------------------------------- the whole service, every wait in place

@@ -444,6 +444,13 @@ void upstream_close(void)
 {
 }
 
+static bool leads_home;
+
+bool upstream_leads_home(void)
+{
+    return leads_home;
+}
+
 void upstream_stats(struct upstream_stats *stats)
 {
     *stats = (struct upstream_stats){0};
@@ -469,10 +476,12 @@ static void complete_call(struct upstream_call *u)
     u->ended_ns = clock_ns();
 }
 
-void upstream_get_in_place(struct upstream_call *u)
+void upstream_get_in_place(struct upstream_call *u, struct op *op)
 {
     u->began_ns = clock_ns();
     complete_call(u);
+    op->what = "upstream";
+    push(POSTED, op, NULL);
 }
 
 /* ---- server.h: the rules, and the answer --------------------------------------------------------------------------------------------------- */
@@ -733,7 +742,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     choices = data;
     choices_end = newline;
     now_ns = 1000 * NS_PER_S; /* each input has its own time, or no finding could be repeated */
-    app_is_own_courier = choose(2);
+    leads_home = choose(2);
 
     struct req *r = calloc(1, sizeof *r);
     must(r != NULL);
