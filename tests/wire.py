@@ -107,6 +107,7 @@ class Client:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.connect((host, port))
+        self.authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.leftover = b""
 
     def __enter__(self):
@@ -237,7 +238,8 @@ class Client:
             headers.setdefault("authorization", f"Bearer {token}")
         if body is not None:
             headers = {"content_type": "application/json", "content_length": len(body), **headers}
-        lines = [f"{method} {path} HTTP/1.1", "Host: forno"]
+        headers.setdefault("host", self.authority)
+        lines = [f"{method} {path} HTTP/1.1"]
         lines += [f"{name.replace('_', '-').title()}: {value}" for name, value in headers.items() if value is not None]
         return self.send("\r\n".join(lines + ["", ""]).encode("latin-1") + (body or b""))
 
