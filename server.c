@@ -313,7 +313,7 @@ static void own_door_ready(struct watch *w, uint32_t events)
     int fd = accept4(w->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     (void)events;
-    if (fd >= 0 && app_is_calling(&peer)) conn_open(fd, NULL);
+    if (fd >= 0 && upstream_is_calling(&peer)) conn_open(fd, NULL);
     else if (fd >= 0) close(fd);
     /* There is none left even of the reserve: the same trap, and the same way out. */
     else if (errno != EAGAIN && timer_start(&server.resume, loop_now_ns() + ACCEPT_PAUSE_NS)) watch_arm(w, 0);
@@ -331,6 +331,9 @@ static void open_own_door(char *url, size_t size)
     if (fd < 0 || bind(fd, (struct sockaddr *)&address, len) != 0 || listen(fd, SOMAXCONN) != 0 ||
         getsockname(fd, (struct sockaddr *)&address, &len) != 0 || watch_open(&server.own_door, fd, EPOLLIN, &kind) != 0)
         die("cannot listen on 127.0.0.1 for our own calls: %s", strerror(errno));
+    struct sockaddr_storage home = {0};
+    memcpy(&home, &address, sizeof address);
+    upstream_home(&home);
     snprintf(url, size, "http://127.0.0.1:%u", ntohs(address.sin_port));
 }
 
@@ -410,7 +413,7 @@ static bool is_loopback(const struct sockaddr_storage *a)
 /* It is known now where we listen: tell the application, then the user. `name`: what the user calls our host, NULL: nothing. */
 static void announce(const char *name)
 {
-    char host[NI_MAXHOST], port[NI_MAXSERV], url[NI_MAXHOST + NI_MAXSERV + 16], own_door[64] = "", error[512];
+    char host[NI_MAXHOST], port[NI_MAXSERV], own_door[64] = "", error[512];
     bool loopback = true;
 
     for (size_t i = server.listeners_len; i-- > 0;) { /* the first one last: it is the one to tell of */
@@ -424,11 +427,8 @@ static void announce(const char *name)
         loopback = loopback && is_loopback(&address);
         upstream_home(&address);
     }
-    /* "Everywhere" is an address to listen on, not one to call. */
-    const char *callable = strcmp(host, "0.0.0.0") == 0 ? "127.0.0.1" : strcmp(host, "::") == 0 ? "::1" : host;
-    snprintf(url, sizeof url, strchr(callable, ':') ? "http://[%s]:%s" : "http://%s:%s", callable, port);
     if (!server.options.courier) open_own_door(own_door, sizeof own_door);
-    if (!app_listening(url, own_door, loopback, error, sizeof error)) die("%s", error);
+    if (!app_listening(own_door, loopback, error, sizeof error)) die("%s", error);
     if (!name) name = host;
     printf(strchr(name, ':') ? "listening on http://[%s]:%s\n" : "listening on http://%s:%s\n", name, port);
     fflush(stdout);

@@ -20,8 +20,6 @@
 #include "loop.h"
 #include "trace.h"
 
-#include <netinet/in.h>
-
 struct conn;
 struct req;
 
@@ -128,12 +126,9 @@ struct options {
  * what is wrong and what to do about it. */
 bool app_start(const struct options *options, char *error, size_t error_size);
 
-/* Called once, when it is known where we listen, and whether only this machine can reach us. `own_door`: another address of ours, where
- * we always let ourselves in, and nobody else; for when no courier was named. False: like app_start(). */
-bool app_listening(const char *own_url, const char *own_door, bool loopback, char *error, size_t error_size);
-
-/* Is this connection, of which the other end is at `from`, a call of our own? */
-bool app_is_calling(const struct sockaddr_in *from);
+/* Called once, when it is known where we listen, and whether only this machine can reach us. `own_door`: the URL at which our own calls
+ * find us when no courier was named. False: like app_start(). */
+bool app_listening(const char *own_door, bool loopback, char *error, size_t error_size);
 
 /* Called once, after the last lap: let the database finish. */
 void app_stop(void);

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #define ADDRESSES_MAX 8
+#define HOMES_MAX 9 /* eight listeners, and the door for our own calls */
 #define LOOK_UP_AGAIN_NS (30 * NS_PER_S)
 
 struct address {
@@ -45,7 +46,8 @@ struct link {
 static struct {
     char host[256], port[8], authority[272], prefix[128];
     bool blocking;
-    struct address addresses[ADDRESSES_MAX], home[ADDRESSES_MAX]; /* of the courier; where we listen */
+    struct address addresses[ADDRESSES_MAX]; /* of the courier */
+    struct address home[HOMES_MAX];          /* where we listen */
     size_t addresses_len, home_len;
     bool leads_home;
     struct link *idle; /* the pool, warmest first */
@@ -691,7 +693,7 @@ static bool url_read(const char *url)
 
 void upstream_home(const struct sockaddr_storage *address)
 {
-    if (up.home_len < ADDRESSES_MAX)
+    if (up.home_len < HOMES_MAX)
         up.home[up.home_len++] = (struct address){.bytes = *address, .len = sizeof *address, .family = address->ss_family};
 }
 

@@ -12,7 +12,12 @@ extern const struct options *app_options;
 
 /* ---- routes.c ------------------------------------------------------------------------------------------------------------------ */
 
-/* The {id} of the route. The router has seen to it that these are digits; what is beyond all ids is INT64_MAX. */
+/* The text at GET /: a curl line for everything that whoever asks may use now. */
+void put_menu(struct buf *out, const struct req *r, const char *url);
+
+/* ---- asked.c ------------------------------------------------------------------------------------------------------------------- */
+
+/* The {id} of the route. The router has seen to it that these are digits; what cannot be an id is INT64_MAX, which is nobody's. */
 int64_t param_id(const struct req *r);
 
 /* A whole number from the query string; `fallback` when it is not there. False: it has been refused, 400. */
@@ -20,6 +25,10 @@ bool query_number(struct req *r, const char *name, int64_t fallback, int64_t min
 
 /* The value of a query parameter, still encoded; absent when it is not there. */
 struct slice query_param(const struct req *r, const char *name);
+
+/* The first parameter that is not among those `taken`, "such, as, these" (then *unknown), or has been there before. Absent: all is
+ * well. */
+struct slice wrong_parameter(const struct req *r, const char *taken, bool *unknown);
 
 /* Prefer: wait=N (RFC 7240 4.3), in seconds, at most PREFER_WAIT_MAX. -1: no such preference. */
 #define PREFER_WAIT_MAX 60
@@ -33,8 +42,11 @@ void etag_make(char etag[ETAG_SIZE], const char *text, size_t len);
 /* Does the client know this version already (If-None-Match, RFC 9110 13.1.2)? `etag` with its quotes. */
 bool etag_matches(const struct req *r, const char *etag);
 
-/* Does the client like text/html better than text/plain? */
-bool prefers_html(const struct req *r);
+/* Does the client like this media type better than the other one (Accept)? */
+bool prefers(const struct req *r, const char *type, const char *other);
+
+/* The bearer token, RFC 6750 2.1. Absent if there is none, or what there is cannot be one of ours. */
+struct slice bearer(const struct req *r);
 
 /* The hash of the bearer token. Only for routes that want one: the router has looked. */
 struct db_token bearer_token(const struct req *r);
@@ -47,7 +59,7 @@ bool idempotency_key(struct req *r, bool required, struct db_key *key);
 /* clang-format off */
 enum problem {
     PROBLEM_MALFORMED_REQUEST, PROBLEM_BAD_JSON, PROBLEM_BAD_PARAMETER, PROBLEM_KEY_REQUIRED, PROBLEM_BAD_KEY,
-    PROBLEM_UNAUTHORIZED, PROBLEM_INVALID_TOKEN, PROBLEM_FORBIDDEN, PROBLEM_NOT_FOUND, PROBLEM_NO_RECEIVER,
+    PROBLEM_UNAUTHORIZED, PROBLEM_INVALID_TOKEN, PROBLEM_FORBIDDEN, PROBLEM_CROSS_SITE, PROBLEM_NOT_FOUND, PROBLEM_NO_RECEIVER,
     PROBLEM_METHOD_NOT_ALLOWED, PROBLEM_TIMEOUT, PROBLEM_INSUFFICIENT_FUNDS, PROBLEM_ALREADY_READY, PROBLEM_ALREADY_CANCELLED,
     PROBLEM_BODY_TOO_LARGE, PROBLEM_TARGET_TOO_LONG, PROBLEM_MEDIA_TYPE, PROBLEM_EXPECTATION, PROBLEM_INVALID_BODY,
     PROBLEM_KEY_REUSED, PROBLEM_TO_ONESELF, PROBLEM_TOO_MUCH, PROBLEM_HEAD_TOO_LARGE, PROBLEM_INTERNAL,
@@ -190,7 +202,7 @@ void get_lab_timer(struct req *r);
 void get_lab_thread(struct req *r);
 void get_lab_socket(struct req *r);
 void get_lab_block(struct req *r);
-void get_lab_lost_update(struct req *r);
+void post_lab_lost_update(struct req *r);
 
 size_t orders_baking(void); /* in the oven now, as far as this process has placed them */
 

@@ -248,7 +248,6 @@ static void fanned_out(struct req *r)
 {
     struct fan_out *f = req_state(r);
     struct waterfall w = {.longest_lap_ns = trace_laps_unwatch(&f->laps)};
-    struct slice accept = http_field(&r->msg, "accept");
 
     for (int64_t i = 0; i < f->n; i++) {
         const struct upstream_call *u = &f->calls[i].upstream;
@@ -258,7 +257,7 @@ static void fanned_out(struct req *r)
         w.failed += u->rc != UPSTREAM_OK || u->status != 200;
     }
     respond_field(r, "Vary", "Accept");
-    if (!accept.at || !memmem(accept.at, accept.len, "text/plain", 10)) {
+    if (!prefers(r, "text/plain", "application/json")) {
         respond_json(r, 200, waterfall_json(f, &w));
         return;
     }
@@ -269,7 +268,7 @@ static void fanned_out(struct req *r)
     buf_free(&text);
 }
 
-/* ---- GET /lab/lost-update ------------------------------------------------------------------------------------------------------------------ */
+/* ---- POST /lab/lost-update ----------------------------------------------------------------------------------------------------------------- */
 
 /* "One thread, so no races" is the costliest misbelief about event loops. Between a read and a write lies a wait, and in every
  * wait somebody else runs. First the toy: read, wait, write. Then the ledger, where reading and writing are one transaction. */
@@ -312,7 +311,7 @@ static void toy_waited(struct part *part)
     l->toy_cents = t->read_cents - STEP_CENTS;
 }
 
-void get_lab_lost_update(struct req *r)
+void post_lab_lost_update(struct req *r)
 {
     struct lost_update *l = req_alloc(r, sizeof *l);
 

@@ -6,60 +6,10 @@
 
 /* ---- GET / ------------------------------------------------------------------------------------------------------------------------- */
 
-/* Each line works as printed, in this order, in one shell. $URL stands for our address. */
-static const char front[] =
-    "Forno: a pizzeria and its bank. Everything here is yours to try.\n"
-    "\n"
-    "The bank\n"
-    "  open an account, keep its token\n"
-    "    TOKEN=$(curl -s $URL/accounts -H 'Content-Type: application/json' -d '{\"name\":\"Ana\"}' | sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')\n"
-    "  and one for a friend (in a fresh database, yours is number 1 and this is number 2)\n"
-    "    curl $URL/accounts -H 'Content-Type: application/json' -d '{\"name\":\"Bia\"}'\n"
-    "  your balance and your ledger\n"
-    "    curl $URL/accounts/1 -H \"Authorization: Bearer $TOKEN\"\n"
-    "    curl $URL/accounts/1/entries -H \"Authorization: Bearer $TOKEN\"\n"
-    "  pay your friend; the key makes sure that it happens once\n"
-    "    curl $URL/transfers -H \"Authorization: Bearer $TOKEN\" -H \"Idempotency-Key: $(date +%s%N)\" "
-    "-H 'Content-Type: application/json' -d '{\"to\":2,\"amount_cents\":1500,\"note\":\"for the pizza\"}'\n"
-    "\n"
-    "The pizzeria\n"
-    "  the menu\n"
-    "    curl $URL/menu\n"
-    "  order, and come back later\n"
-    "    curl -i $URL/orders -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{\"flavor\":\"margherita\",\"pizzas\":1}'\n"
-    "  look at it, and cancel it while it bakes\n"
-    "    curl $URL/orders/1 -H \"Authorization: Bearer $TOKEN\"\n"
-    "    curl -X DELETE $URL/orders/1 -H \"Authorization: Bearer $TOKEN\"\n"
-    "  order, and wait for it\n"
-    "    curl -i $URL/orders -H \"Authorization: Bearer $TOKEN\" -H 'Prefer: wait=5' -H 'Content-Type: application/json' "
-    "-d '{\"flavor\":\"calabresa\",\"pizzas\":1}'\n"
-    "  all your orders, and what happens to them, live\n"
-    "    curl $URL/orders -H \"Authorization: Bearer $TOKEN\"\n"
-    "    curl -N -m 10 $URL/orders/events -H \"Authorization: Bearer $TOKEN\"\n"
-    "\n"
-    "The courier, an external service\n"
-    "    curl $URL/orders/1/delivery -H \"Authorization: Bearer $TOKEN\"\n"
-    "\n"
-    "The lab: three ways to wait, and a fourth that is a mistake\n"
-    "    curl '$URL/lab/timer?ms=500'\n"
-    "    curl '$URL/lab/thread?ms=500'\n"
-    "    curl -H 'Accept: text/plain' '$URL/lab/socket?n=20&ms=300&mode=together'\n"
-    "    curl -H 'Accept: text/plain' '$URL/lab/socket?n=20&ms=300&mode=limit&limit=5'\n"
-    "    curl '$URL/lab/block?ms=500'\n"
-    "    curl $URL/lab/lost-update\n"
-    "\n"
-    "The operator\n"
-    "    curl $URL/loop\n"
-    "    curl $URL/healthz\n"
-    "    curl $URL/readyz\n"
-    "    curl $URL/metrics\n"
-    "    curl $URL/problems\n"
-    "    curl $URL/openapi.json\n";
-
 /* Host may hold quotes, $ and ; (RFC 3986 calls them sub-delims): nothing of that kind gets into a line meant for a shell. */
 void address_used(const struct req *r, char *text, size_t size)
 {
-    struct slice host = http_field(&r->msg, "host");
+    struct slice host = http_host(&r->msg);
     bool plain = host.at && host.len < size - 8;
 
     for (size_t i = 0; i < host.len && plain; i++) {
@@ -70,30 +20,19 @@ void address_used(const struct req *r, char *text, size_t size)
     snprintf(text, size, "http://%.*s", plain ? (int)host.len : 14, plain ? host.at : "localhost:8000");
 }
 
-static void put_menu(struct buf *out, const char *url)
-{
-    const char *p = front, *next;
-
-    for (; (next = strstr(p, "$URL")); p = next + 4) {
-        buf_put(out, p, (size_t)(next - p));
-        buf_puts(out, url);
-    }
-    buf_puts(out, p);
-}
-
 void get_front(struct req *r)
 {
     struct buf out = {0};
     char url[ADDRESS_SIZE];
 
     respond_field(r, "Vary", "Accept");
-    if (prefers_html(r)) {
+    if (prefers(r, "text/html", "text/plain")) {
         respond_page(r);
         return;
     }
     r->viewer = false; /* the menu is for whoever asks, not for whoever watches */
     address_used(r, url, sizeof url);
-    put_menu(&out, url);
+    put_menu(&out, r, url);
     if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
     else respond(r, 200, "text/plain; charset=utf-8", out.mem + out.start, buf_len(&out));
     buf_free(&out);

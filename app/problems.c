@@ -15,7 +15,7 @@ static const struct {
         "request would begin."},
     [PROBLEM_BAD_JSON] = {400, "bad-json", "The body is not valid JSON", "See RFC 8259. Names must not occur twice in an object."},
     [PROBLEM_BAD_PARAMETER] = {400, "bad-parameter", "A query parameter or field is wrong",
-        "Its value is outside of what it may be."},
+        "Its value is outside of what it may be, it occurs twice, or it is not known at this path."},
     [PROBLEM_KEY_REQUIRED] = {400, "idempotency-key-required", "An Idempotency-Key is required",
         "Money must not move twice because an answer got lost. Send a fresh key, such as a UUID, with each transfer, and the same "
         "key when you try the same transfer again."},
@@ -27,6 +27,10 @@ static const struct {
         "Tokens are shown once, when the account is opened, and cannot be recovered."},
     [PROBLEM_FORBIDDEN] = {403, "forbidden", "This account is not yours",
         "You see your own balance, never your colleague's. Whether there is such an account is not told either."},
+    [PROBLEM_CROSS_SITE] = {403, "cross-site", "This is not for pages of other sites",
+        "The lab and /loop are open only because nobody but this machine can reach this server, and a browser brings pages of "
+        "other sites to this machine. Open them from our own page, type their address, or use curl, at localhost or 127.0.0.1. If "
+        "the server is meant to be reached by another name, start it with --host NAME, or with --lab."},
     [PROBLEM_NOT_FOUND] = {404, "not-found", "There is nothing here", "No such page, or nothing of yours by that name."},
     [PROBLEM_NO_RECEIVER] = {404, "no-such-receiver", "There is no such account to pay to", "Nothing has moved."},
     [PROBLEM_METHOD_NOT_ALLOWED] = {405, "method-not-allowed", "This cannot be done here", "The Allow field lists what can."},

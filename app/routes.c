@@ -1,66 +1,116 @@
-/* routes.c: the table of everything that can be asked for, the tiny router, and how to read the parts of a request that many
- * handlers want. */
+/* routes.c: the table of everything that can be asked for, the tiny router, and the menu, which is the table again. */
 #include "app.h"
 
 #include <sodium.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-/* MEMBER: wants a token. JSON: wants a JSON body. LAB: not for strangers on a network. VIEWER: asked by whoever watches the
+/* MEMBER: wants a token. JSON: wants a JSON body. LAB: not for strangers on a network, nor for pages of other sites. VIEWER: asked by whoever watches the
  * loop, for that purpose, and so not counted among what he watches. */
 enum { OPEN = 0, MEMBER = 1, JSON = 2, LAB = 4, VIEWER = 8 };
 
 #define STEP(fn) fn, #fn
 
+enum chapter { FRONT, BANK, PIZZERIA, COURIER, THE_LAB, OPERATOR, CHAPTERS };
+
+/* The menu at GET / is made of the rows: each line works as printed, in this order, in one shell. $URL stands for our address. */
+#define SAY(text) "  " text "\n"
+#define CURL(line) "    curl " line "\n"
+#define ME " -H \"Authorization: Bearer $TOKEN\""
+#define BODY(json) " -H 'Content-Type: application/json' -d '" json "'"
+
+/* clang-format off */
 static const struct route {
     enum http_method method;
     const char *pattern; /* {id}: a number; {name}: anything that is not empty */
     step_fn *handler;
     const char *name; /* the handler's, as the log and the page call it */
     int wants;
+    const char *query; /* the parameters it takes: others, and any that comes twice, are refused. NULL: it looks at none */
+    enum chapter chapter;
+    const char *menu; /* NULL: a piece of the page, which nobody asks for by itself */
 } routes[] = {
-    {HTTP_GET, "/healthz", STEP(get_healthz), OPEN},
-    {HTTP_GET, "/", STEP(get_front), VIEWER},
+    {HTTP_GET, "/healthz", STEP(get_healthz), OPEN, NULL, OPERATOR,
+        SAY("is the loop well")
+        CURL("$URL/healthz")},
+    {HTTP_GET, "/", STEP(get_front), VIEWER, NULL, FRONT, SAY("this page; in a browser, the loop itself to look at") CURL("$URL/")},
 
-    {HTTP_POST, "/accounts", STEP(post_account), JSON},
-    {HTTP_GET, "/accounts/{id}", STEP(get_account), MEMBER},
-    {HTTP_GET, "/accounts/{id}/entries", STEP(get_entries), MEMBER},
-    {HTTP_POST, "/transfers", STEP(post_transfer), MEMBER | JSON},
+    {HTTP_POST, "/accounts", STEP(post_account), JSON, NULL, BANK,
+        SAY("open an account, keep its token")
+        "    TOKEN=$(curl -s $URL/accounts" BODY("{\"name\":\"Ana\"}") " | sed 's/.*\"token\":\"\\([^\"]*\\)\".*/\\1/')\n"
+        SAY("and one for a friend (in a fresh database, yours is number 1 and this is number 2)")
+        CURL("$URL/accounts" BODY("{\"name\":\"Bia\"}"))},
+    {HTTP_GET, "/accounts/{id}", STEP(get_account), MEMBER, NULL, BANK,
+        SAY("your balance and your ledger")
+        CURL("$URL/accounts/1" ME)},
+    {HTTP_GET, "/accounts/{id}/entries", STEP(get_entries), MEMBER, "limit, before", BANK,
+        CURL("$URL/accounts/1/entries" ME)},
+    {HTTP_POST, "/transfers", STEP(post_transfer), MEMBER | JSON, NULL, BANK,
+        SAY("pay your friend; the key makes sure that it happens once")
+        CURL("$URL/transfers" ME " -H \"Idempotency-Key: $(date +%s%N)\""
+             BODY("{\"to\":2,\"amount_cents\":1500,\"note\":\"for the pizza\"}"))},
 
-    {HTTP_GET, "/menu", STEP(get_menu), OPEN},
-    {HTTP_POST, "/orders", STEP(post_order), MEMBER | JSON},
-    {HTTP_GET, "/orders", STEP(get_orders), MEMBER},
-    {HTTP_GET, "/orders/events", STEP(get_order_events), MEMBER},
-    {HTTP_GET, "/orders/{id}", STEP(get_order), MEMBER},
-    {HTTP_DELETE, "/orders/{id}", STEP(delete_order), MEMBER},
+    {HTTP_GET, "/menu", STEP(get_menu), OPEN, NULL, PIZZERIA,
+        SAY("the menu")
+        CURL("$URL/menu")},
+    {HTTP_POST, "/orders", STEP(post_order), MEMBER | JSON, NULL, PIZZERIA,
+        SAY("order, and wait for it")
+        CURL("-i $URL/orders" ME " -H 'Prefer: wait=5'" BODY("{\"flavor\":\"calabresa\",\"pizzas\":1}"))
+        SAY("order, and come back later")
+        CURL("-i $URL/orders" ME BODY("{\"flavor\":\"margherita\",\"pizzas\":1}"))},
+    {HTTP_GET, "/orders/{id}", STEP(get_order), MEMBER, NULL, PIZZERIA,
+        SAY("look at it, and cancel it while it bakes")
+        CURL("$URL/orders/2" ME)},
+    {HTTP_DELETE, "/orders/{id}", STEP(delete_order), MEMBER, NULL, PIZZERIA,
+        CURL("-X DELETE $URL/orders/2" ME)},
+    {HTTP_GET, "/orders", STEP(get_orders), MEMBER, "limit, before, status", PIZZERIA,
+        SAY("all your orders, and what happens to them, live")
+        CURL("$URL/orders" ME)},
+    {HTTP_GET, "/orders/events", STEP(get_order_events), MEMBER, NULL, PIZZERIA,
+        CURL("-N -m 10 $URL/orders/events" ME)},
 
-    {HTTP_GET, "/orders/{id}/delivery", STEP(get_delivery), MEMBER},
-    {HTTP_GET, "/courier/quote", STEP(get_courier_quote), OPEN},
+    {HTTP_GET, "/orders/{id}/delivery", STEP(get_delivery), MEMBER, NULL, COURIER,
+        SAY("what it asks for bringing your order")
+        CURL("$URL/orders/1/delivery" ME)},
+    {HTTP_GET, "/courier/quote", STEP(get_courier_quote), OPEN, "pizzas, ms", COURIER,
+        SAY("its stand-in, which thinks for a while")
+        CURL("'$URL/courier/quote?pizzas=2&ms=300'")},
 
-    {HTTP_GET, "/lab/timer", STEP(get_lab_timer), LAB},
-    {HTTP_GET, "/lab/thread", STEP(get_lab_thread), LAB},
-    {HTTP_GET, "/lab/socket", STEP(get_lab_socket), LAB},
-    {HTTP_GET, "/lab/block", STEP(get_lab_block), LAB},
-    {HTTP_GET, "/lab/lost-update", STEP(get_lab_lost_update), LAB},
+    {HTTP_GET, "/lab/timer", STEP(get_lab_timer), LAB, "ms", THE_LAB, CURL("'$URL/lab/timer?ms=500'")},
+    {HTTP_GET, "/lab/thread", STEP(get_lab_thread), LAB, "ms", THE_LAB, CURL("'$URL/lab/thread?ms=500'")},
+    {HTTP_GET, "/lab/socket", STEP(get_lab_socket), LAB, "n, ms, mode, limit", THE_LAB,
+        CURL("-H 'Accept: text/plain' '$URL/lab/socket?n=20&ms=300&mode=together'")
+        CURL("-H 'Accept: text/plain' '$URL/lab/socket?n=20&ms=300&mode=limit&limit=5'")},
+    {HTTP_GET, "/lab/block", STEP(get_lab_block), LAB, "ms", THE_LAB, CURL("'$URL/lab/block?ms=500'")},
+    {HTTP_POST, "/lab/lost-update", STEP(post_lab_lost_update), LAB, NULL, THE_LAB,
+        SAY("and what is lost between reading and writing; it opens two accounts to show it")
+        CURL("-X POST $URL/lab/lost-update")},
 
-    {HTTP_GET, "/loop", STEP(get_loop), LAB | VIEWER},
-    {HTTP_GET, "/loop/events", STEP(get_loop_events), LAB | VIEWER},
-    {HTTP_GET, "/page.js", STEP(get_page_js), VIEWER},
-    {HTTP_GET, "/words.js", STEP(get_words_js), VIEWER},
-    {HTTP_GET, "/page.css", STEP(get_page_css), VIEWER},
+    {HTTP_GET, "/loop", STEP(get_loop), LAB | VIEWER, NULL, OPERATOR,
+        SAY("the loop, now and live")
+        CURL("$URL/loop")},
+    {HTTP_GET, "/loop/events", STEP(get_loop_events), LAB | VIEWER, NULL, OPERATOR, CURL("-N -m 2 $URL/loop/events")},
+    {HTTP_GET, "/page.js", STEP(get_page_js), VIEWER, NULL, FRONT, NULL},
+    {HTTP_GET, "/words.js", STEP(get_words_js), VIEWER, NULL, FRONT, NULL},
+    {HTTP_GET, "/page.css", STEP(get_page_css), VIEWER, NULL, FRONT, NULL},
 
-    {HTTP_GET, "/readyz", STEP(get_readyz), OPEN},
-    {HTTP_GET, "/metrics", STEP(get_metrics), OPEN},
-    {HTTP_GET, "/openapi.json", STEP(get_openapi), OPEN},
-    {HTTP_GET, "/problems", STEP(get_problems), OPEN},
-    {HTTP_GET, "/problems/{name}", STEP(get_problem), OPEN},
+    {HTTP_GET, "/readyz", STEP(get_readyz), OPEN, NULL, OPERATOR,
+        SAY("is the database there, and what has been counted")
+        CURL("$URL/readyz")},
+    {HTTP_GET, "/metrics", STEP(get_metrics), OPEN, NULL, OPERATOR, CURL("$URL/metrics")},
+    {HTTP_GET, "/openapi.json", STEP(get_openapi), OPEN, NULL, OPERATOR,
+        SAY("all this for machines, and what can go wrong")
+        CURL("$URL/openapi.json")},
+    {HTTP_GET, "/problems", STEP(get_problems), OPEN, NULL, OPERATOR, CURL("$URL/problems")},
+    {HTTP_GET, "/problems/{name}", STEP(get_problem), OPEN, NULL, OPERATOR, CURL("$URL/problems/would-deadlock")},
 };
+/* clang-format on */
 
 #define ROUTES (sizeof routes / sizeof *routes)
 
 const struct options *app_options;
-static bool lab_open;
+static bool lab_open, lab_guarded; /* guarded: it is open only because nobody but this machine can reach us */
 
 bool app_start(const struct options *options, char *error, size_t error_size)
 {
@@ -79,17 +129,13 @@ bool app_start(const struct options *options, char *error, size_t error_size)
     return db_open(&db, error, error_size) == 0;
 }
 
-bool app_listening(const char *own_url, const char *own_door, bool loopback, char *error, size_t error_size)
+bool app_listening(const char *own_door, bool loopback, char *error, size_t error_size)
 {
     const char *courier = app_options->courier;
 
-    lab_open = app_options->lab == LAB_ON || (app_options->lab == LAB_ON_LOOPBACK && loopback);
+    lab_guarded = app_options->lab == LAB_ON_LOOPBACK && loopback;
+    lab_open = app_options->lab == LAB_ON || lab_guarded;
     return upstream_open(courier ? courier : own_door, app_options->blocking, error, error_size);
-}
-
-bool app_is_calling(const struct sockaddr_in *from)
-{
-    return upstream_is_calling(from);
 }
 
 void app_stop(void)
@@ -123,24 +169,21 @@ static char next_byte(struct slice *path, bool *literal)
     return c;
 }
 
-/* Take one segment off the path, decoded. False: it is empty, or longer than any that we know. */
-static bool take_segment(struct slice *path, char *segment, size_t size)
+/* Take one segment off the path, decoded; of what is longer than any name or id there can be, only the beginning. False: it is
+ * empty, or ought to be digits and is not. */
+static bool take_segment(struct slice *path, bool digits, char *segment, size_t size)
 {
     size_t n = 0;
 
     while (path->len && path->at[0] != '/') {
         bool literal;
+        char c = next_byte(path, &literal);
 
-        if (n + 1 == size) return false;
-        segment[n++] = next_byte(path, &literal);
+        if (digits && (c < '0' || c > '9')) return false;
+        if (n + 1 < size) segment[n++] = c;
     }
     segment[n] = '\0';
     return n > 0;
-}
-
-static bool is_number(const char *text)
-{
-    return text[strspn(text, "0123456789")] == '\0' && text[0] != '0';
 }
 
 static bool matches(const char *pattern, struct slice path, char param[sizeof((struct req *)0)->param])
@@ -149,8 +192,7 @@ static bool matches(const char *pattern, struct slice path, char param[sizeof((s
         bool literal;
 
         if (*pattern == '{') {
-            if (!take_segment(&path, param, sizeof((struct req *)0)->param)) return false;
-            if (pattern[1] == 'i' && !is_number(param)) return false;
+            if (!take_segment(&path, pattern[1] == 'i', param, sizeof((struct req *)0)->param)) return false;
             pattern = strchr(pattern, '}') + 1;
             continue;
         }
@@ -189,6 +231,45 @@ static void allowed_methods(const struct req *r, char *text, size_t size)
     if (n) snprintf(text + n, size - n, "OPTIONS");
 }
 
+/* ---- pages of other sites ----------------------------------------------------------------------------------------------------------- */
+
+/* A browser that runs on this machine reaches us, and so does every page that it shows. What is open only because we listen on a
+ * loopback address is not for them. */
+
+/* Can this name, as a browser writes it, mean nothing but this machine, whatever somebody's name server says (DNS rebinding)? */
+static bool is_own_name(struct slice authority)
+{
+    const char *colon = memrchr(authority.at, ':', authority.len);
+    bool has_port = colon && !memchr(colon, ']', authority.len - (size_t)(colon - authority.at));
+    struct slice host = {authority.at, has_port ? (size_t)(colon - authority.at) : authority.len};
+
+    if (slice_is_nocase(host, app_options->host) || slice_is_nocase(host, "localhost") || slice_is(host, "[::1]")) return true;
+    if (host.len > 10 && slice_is_nocase((struct slice){host.at + host.len - 10, 10}, ".localhost")) return true;
+    if (host.len < 4 || memcmp(host.at, "127.", 4) != 0) return false;
+    while (host.len && (host.at[host.len - 1] == '.' || (host.at[host.len - 1] >= '0' && host.at[host.len - 1] <= '9'))) host.len--;
+    return host.len == 0; /* 127.0.0.1, not 127.0.0.1.example.com */
+}
+
+/* Does the browser say that a page of another site asks? By Fetch Metadata, or, where it is too old for that, by Origin. */
+static bool is_cross_site(const struct req *r)
+{
+    struct slice site = http_field(&r->msg, "sec-fetch-site"), origin = http_field(&r->msg, "origin"), host = http_host(&r->msg);
+    const char *slashes = origin.at ? memmem(origin.at, origin.len, "://", 3) : NULL;
+
+    if (site.at) return !slice_is(site, "same-origin") && !slice_is(site, "none"); /* none: somebody has typed our address */
+    if (!origin.at) return false;
+    if (!slashes) return true;
+    struct slice from = {slashes + 3, (size_t)(origin.at + origin.len - slashes - 3)};
+    return from.len != host.len || strncasecmp(from.at, host.at, host.len) != 0;
+}
+
+static bool is_foreign(const struct req *r)
+{
+    struct slice host = http_host(&r->msg);
+
+    return (host.at && !is_own_name(host)) || is_cross_site(r);
+}
+
 /* ---- refusals: what is wrong can be seen from the head alone ------------------------------------------------------------------------ */
 
 static void refuse_malformed(struct req *r)
@@ -221,6 +302,11 @@ static void refuse_path(struct req *r)
     else respond_problem(r, PROBLEM_METHOD_NOT_ALLOWED, "This path takes %s.", allow);
 }
 
+static void refuse_foreign(struct req *r)
+{
+    respond_problem(r, PROBLEM_CROSS_SITE, NULL);
+}
+
 static void refuse_stranger(struct req *r)
 {
     bool has_token = http_field(&r->msg, "authorization").at != NULL;
@@ -240,15 +326,6 @@ static step_fn *refused(struct req *r, step_fn *step, const char *name)
     return step;
 }
 
-/* "Bearer TOKEN", RFC 6750 2.1. Absent if it is anything else. */
-static struct slice bearer(const struct req *r)
-{
-    struct slice value = http_field(&r->msg, "authorization");
-
-    if (value.len != 7 + TOKEN_LEN || !slice_is_nocase((struct slice){value.at, 7}, "Bearer ")) return (struct slice){0};
-    return (struct slice){value.at + 7, TOKEN_LEN};
-}
-
 /* application/json, perhaps with charset=utf-8 (RFC 9110 8.3.1). A request without a body needs none. */
 static bool is_json(const struct req *r)
 {
@@ -263,195 +340,81 @@ static bool is_json(const struct req *r)
            (!rest.len || slice_is_nocase(rest, "charset=utf-8") || slice_is_nocase(rest, "charset=\"utf-8\""));
 }
 
+static const struct route *find_route(struct req *r)
+{
+    for (size_t i = 0; i < ROUTES; i++) {
+        if (method_fits(&routes[i], r->msg.method) && fits(&routes[i], r, r->param)) return &routes[i];
+    }
+    return NULL;
+}
+
+/* A body with an unknown member is refused, since its sender meant something by it. So are parameters that could have changed the
+ * answer; where none is looked at, none could. */
+static void refuse_parameter(struct req *r)
+{
+    bool unknown = false;
+    const char *taken = find_route(r)->query;
+    struct slice name = wrong_parameter(r, taken, &unknown);
+    int shown = name.len < 40 ? (int)name.len : 40;
+
+    if (unknown) refuse(r, PROBLEM_BAD_PARAMETER, "\"%.*s\" is not known here. This path takes %s.", shown, name.at, taken);
+    else refuse(r, PROBLEM_BAD_PARAMETER, "\"%.*s\" occurs twice.", shown, name.at);
+}
+
 step_fn *app_route(struct req *r)
 {
-    const struct route *route = NULL;
+    const struct route *route;
+    bool unknown;
 
     if (r->msg.phase == HTTP_FAILED) return refused(r, STEP(refuse_malformed));
     if (r->msg.expect_unknown) return refused(r, STEP(refuse_expectation));
     if (r->msg.method == HTTP_OTHER || r->msg.method == HTTP_CONNECT) return refused(r, STEP(refuse_method));
-    for (size_t i = 0; i < ROUTES && !route; i++) {
-        if (method_fits(&routes[i], r->msg.method) && fits(&routes[i], r, r->param)) route = &routes[i];
-    }
+    route = find_route(r);
     if (!route) return refused(r, STEP(refuse_path));
     r->route = route->pattern;
     r->step_name = route->name;
     r->viewer = route->wants & VIEWER;
+    if (route->wants & LAB && lab_guarded && is_foreign(r)) return refused(r, STEP(refuse_foreign));
     if (route->wants & MEMBER && !bearer(r).at) return refused(r, STEP(refuse_stranger));
     if (route->wants & JSON && !is_json(r)) return refused(r, STEP(refuse_media_type));
+    if (route->query && wrong_parameter(r, route->query, &unknown).at) {
+        r->step_name = "refuse_parameter"; /* after the body: it may have to wait for the token to be looked up */
+        return refuse_parameter;
+    }
     return route->handler;
 }
 
-/* ---- reading what many handlers want ---------------------------------------------------------------------------------------------------- */
+/* ---- the menu ---------------------------------------------------------------------------------------------------------------------------- */
 
-struct db_token bearer_token(const struct req *r)
+static const char *const headings[CHAPTERS] = {
+    [FRONT] = "Forno: a pizzeria and its bank. Everything here is yours to try.",
+    [BANK] = "The bank",
+    [PIZZERIA] = "The pizzeria",
+    [COURIER] = "The courier, an external service",
+    [THE_LAB] = "The lab: three ways to wait, and a fourth that is a mistake",
+    [OPERATOR] = "The operator",
+};
+
+static void put_row(struct buf *out, const struct route *route, const char *url)
 {
-    struct slice token = bearer(r);
-    struct db_token hashed = {0};
+    const char *p = route->menu, *next;
 
-    if (token.at) crypto_generichash(hashed.hash, sizeof hashed.hash, (const unsigned char *)token.at, token.len, NULL, 0);
-    return hashed;
-}
-
-int64_t param_id(const struct req *r)
-{
-    return strtoll(r->param, NULL, 10); /* overflows to INT64_MAX, which is nobody's */
-}
-
-struct slice query_param(const struct req *r, const char *name)
-{
-    struct slice query = http_query(&r->msg);
-    size_t n = strlen(name);
-
-    while (query.len) {
-        const char *end = memchr(query.at, '&', query.len);
-        size_t len = end ? (size_t)(end - query.at) : query.len;
-
-        if (len > n && query.at[n] == '=' && memcmp(query.at, name, n) == 0) return (struct slice){query.at + n + 1, len - n - 1};
-        if (end) len++;
-        query.at += len;
-        query.len -= len;
+    for (; (next = strstr(p, "$URL")); p = next + 4) {
+        buf_put(out, p, (size_t)(next - p));
+        buf_puts(out, url);
     }
-    return (struct slice){0};
+    buf_puts(out, p);
 }
 
-/* Digits and nothing else; -1 for anything that is no number, INT64_MAX for what is beyond all numbers. */
-static int64_t whole_number(struct slice s)
+void put_menu(struct buf *out, const struct req *r, const char *url)
 {
-    int64_t n = 0;
+    bool lab = lab_open && !(lab_guarded && is_foreign(r));
 
-    if (!s.len) return -1;
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.at[i] < '0' || s.at[i] > '9') return -1;
-        if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, s.at[i] - '0', &n)) n = INT64_MAX;
-    }
-    return n;
-}
-
-bool query_number(struct req *r, const char *name, int64_t fallback, int64_t min, int64_t max, int64_t *out)
-{
-    struct slice value = query_param(r, name);
-
-    *out = value.at ? whole_number(value) : fallback;
-    if (!value.at || (*out >= min && *out <= max)) return true;
-    refuse(r, PROBLEM_BAD_PARAMETER, "\"%s\" must be a whole number from %lld to %lld.", name, (long long)min, (long long)max);
-    return false;
-}
-
-/* What "wait" is set to by one preference, which may be quoted and have parameters of its own: wait=5; x="y" (RFC 7240 2). Absent
- * if it is another preference. */
-static struct slice wait_value(struct slice preference)
-{
-    const char *semicolon = memchr(preference.at, ';', preference.len), *equals;
-    struct slice value;
-
-    if (semicolon) preference.len = (size_t)(semicolon - preference.at);
-    equals = memchr(preference.at, '=', preference.len);
-    if (!equals || !slice_is_nocase(slice_trim((struct slice){preference.at, (size_t)(equals - preference.at)}), "wait"))
-        return (struct slice){0};
-    value = slice_trim((struct slice){equals + 1, preference.len - (size_t)(equals + 1 - preference.at)});
-    if (value.len >= 2 && value.at[0] == '"' && value.at[value.len - 1] == '"') value.at++, value.len -= 2;
-    return value;
-}
-
-/* The first one counts, and what cannot be honoured is ignored (RFC 7240 2). */
-int64_t prefer_wait(const struct req *r)
-{
-    struct slice list, preference;
-    unsigned i = 0;
-
-    while (http_next_field(&r->msg, "prefer", &i, &list)) {
-        while (slice_next_element(&list, &preference)) {
-            struct slice value = wait_value(preference);
-            int64_t seconds = whole_number(value);
-
-            if (value.at) return seconds > PREFER_WAIT_MAX ? PREFER_WAIT_MAX : seconds;
+    for (enum chapter chapter = 0; chapter < CHAPTERS; chapter++) {
+        if (chapter == THE_LAB && !lab) continue;
+        buf_printf(out, "%s%s\n", chapter ? "\n" : "", headings[chapter]);
+        for (size_t i = 0; i < ROUTES; i++) {
+            if (routes[i].chapter == chapter && routes[i].menu && (lab || !(routes[i].wants & LAB))) put_row(out, &routes[i], url);
         }
     }
-    return -1;
-}
-
-void etag_make(char etag[ETAG_SIZE], const char *text, size_t len)
-{
-    unsigned char hash[16];
-    char hex[17];
-
-    crypto_generichash(hash, sizeof hash, (const unsigned char *)text, len, NULL, 0);
-    sodium_bin2hex(hex, sizeof hex, hash, 8);
-    snprintf(etag, ETAG_SIZE, "\"%s\"", hex);
-}
-
-bool etag_matches(const struct req *r, const char *etag)
-{
-    struct slice list, tag;
-    unsigned i = 0;
-
-    while (http_next_field(&r->msg, "if-none-match", &i, &list)) {
-        while (slice_next_element(&list, &tag)) {
-            if (tag.len > 2 && memcmp(tag.at, "W/", 2) == 0) tag.at += 2, tag.len -= 2; /* weak comparison, RFC 9110 8.8.3.2 */
-            if (slice_is(tag, etag) || slice_is(tag, "*")) return true;
-        }
-    }
-    return false;
-}
-
-/* How much a media range of Accept wants a type: its quality in thousandths, RFC 9110 12.5.1. */
-static int quality(struct slice range)
-{
-    const char *q = memmem(range.at, range.len, "q=", 2);
-    int thousandths = 0, digit = 1000;
-
-    if (!q) return 1000;
-    for (q += 2; q < range.at + range.len && digit; q++) {
-        if (*q == '.') continue;
-        if (*q < '0' || *q > '9') break;
-        thousandths += (*q - '0') * digit;
-        digit /= 10;
-    }
-    return thousandths;
-}
-
-bool prefers_html(const struct req *r)
-{
-    struct slice list = http_field(&r->msg, "accept"), range;
-    int html = 0, plain = 0;
-
-    while (slice_next_element(&list, &range)) {
-        const char *semicolon = memchr(range.at, ';', range.len);
-        struct slice type = slice_trim((struct slice){range.at, semicolon ? (size_t)(semicolon - range.at) : range.len});
-
-        if (slice_is_nocase(type, "text/html")) html = quality(range);
-        if (slice_is_nocase(type, "text/plain")) plain = quality(range);
-    }
-    return html > plain;
-}
-
-bool idempotency_key(struct req *r, bool required, struct db_key *key)
-{
-    struct slice value, second, method = http_method_text(&r->msg), path = http_path(&r->msg), body = http_body(&r->msg);
-    crypto_generichash_state hash;
-    unsigned i = 0;
-
-    if (!http_next_field(&r->msg, "idempotency-key", &i, &value)) {
-        if (required) refuse(r, PROBLEM_KEY_REQUIRED, NULL);
-        return !required;
-    }
-    bool usable = value.len >= 1 && value.len <= DB_KEY_MAX && !http_next_field(&r->msg, "idempotency-key", &i, &second);
-    for (size_t at = 0; at < value.len && usable; at++) usable = value.at[at] > 0x20 && value.at[at] < 0x7f;
-    if (!usable) {
-        refuse(r, PROBLEM_BAD_KEY, NULL);
-        return false;
-    }
-    key->given = true;
-    memcpy(key->text, value.at, value.len);
-    key->text[value.len] = '\0';
-    /* What makes it the same request: method, path and body, to the byte. */
-    crypto_generichash_init(&hash, NULL, 0, sizeof key->fingerprint);
-    crypto_generichash_update(&hash, (const unsigned char *)method.at, method.len);
-    crypto_generichash_update(&hash, (const unsigned char *)" ", 1);
-    crypto_generichash_update(&hash, (const unsigned char *)path.at, path.len);
-    crypto_generichash_update(&hash, (const unsigned char *)" ", 1);
-    crypto_generichash_update(&hash, (const unsigned char *)body.at, body.len);
-    crypto_generichash_final(&hash, key->fingerprint, sizeof key->fingerprint);
-    return true;
 }

@@ -1,7 +1,9 @@
 """test_bank.py: accounts, transfers, the ledger. I see my balance, never my colleague's; money moves once or not."""
 
 import re
+import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from wire import assert_ledger_is_sound, together
@@ -43,15 +45,28 @@ def test_the_database_does_not_hold_the_token(server, ana):
 
 def test_another_account_is_403_whether_it_exists_or_not(ana, bob):
     for path in ("/accounts/{}", "/accounts/{}/entries"):
-        there, nowhere = ana.api("GET", path.format(bob.id)), ana.api("GET", path.format(999999))
-        assert there.status == nowhere.status == 403, f"expected 403 twice, got {there} and {nowhere}"
-        blank = [re.sub(rb"\d+", b"N", r.body) for r in (there, nowhere)]
-        assert blank[0] == blank[1], "expected the same answer whether the account exists or not"
+        there = ana.api("GET", path.format(bob.id))
+        assert there.status == 403 and there.problem == "forbidden", f"got {there}"
+        for nobody in (999999, 0, "00", f"0{ana.id}", f"000{ana.id}", f"0{bob.id}", 2**63 - 1, 2**63, 10**38, "9" * 500, "0" * 500):
+            nowhere = ana.api("GET", path.format(nobody))
+            assert (nowhere.status, nowhere.body) == (403, there.body), f"expected the same answer for {nobody}, got {nowhere}"
 
 
-@pytest.mark.parametrize("place", ["0", "-1", "abc", "1.0", "+1", "01x", "99999999999999999999", "%31%20", "1%2f2"])
+def test_another_order_is_404_whether_it_exists_or_not(ana, bob):
+    order = ana.order().json()["id"]
+    for method, path in ("GET", "/orders/{}"), ("DELETE", "/orders/{}"), ("GET", "/orders/{}/delivery"):
+        there = bob.api(method, path.format(order))
+        assert there.status == 404, f"got {there}"
+        for nobody in (999999, 0, "00", f"0{order}", 2**63, "9" * 500):
+            nowhere = ana.api(method, path.format(nobody))
+            assert (nowhere.status, nowhere.body) == (404, there.body), f"expected the same answer for {nobody}, got {nowhere}"
+    assert ana.server.api("GET", "/orders/0").status == 401
+
+
+@pytest.mark.parametrize("place", ["", "-1", "abc", "1.0", "+1", "01x", "%31%20", "1%2f2", "1" * 60 + "x", "٣", "1,2"])
 def test_no_account_lives_at_a_strange_place(place, ana):
-    assert ana.api("GET", f"/accounts/{place}").status in (400, 403, 404)
+    r = ana.api("GET", f"/accounts/{quote(place, safe='%,+')}")
+    assert (r.status, r.problem) == (404, "not-found"), f"got {r}"
 
 
 PRIVATE = [("GET", "/accounts/1"), ("GET", "/accounts/1/entries"), ("POST", "/transfers"), ("POST", "/orders"),
@@ -71,6 +86,16 @@ def test_with_a_wrong_token_it_is_401_and_says_so(token, method, path, server):
     assert r.status in (400, 401), f"expected 401 (or 400 for what is no token at all), got {r}"
     if re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token):
         assert r.status == 401 and 'error="invalid_token"' in r["WWW-Authenticate"], f"expected invalid_token, got {r}"
+
+
+def test_a_made_up_token_is_found_out_before_anything_is_waited_for(slow_oven):
+    """Not the oven, not the courier: the first thing that is asked of the database tells whose token it is."""
+    order = slow_oven.customer().order().json()["id"]
+    began, calls = time.monotonic(), slow_oven.metric("forno_upstream_calls_total")
+    for method, path, body in (("GET", f"/orders/{order}", None), ("POST", "/orders", {"flavor": "margherita", "pizzas": 1}),
+                               ("DELETE", f"/orders/{order}", None), ("GET", f"/orders/{order}/delivery", None), ("GET", "/orders/events", None)):
+        assert slow_oven.api(method, path, body, token="A" * 43, prefer="wait=5").status == 401, path
+    assert time.monotonic() - began < 4 and slow_oven.metric("forno_upstream_calls_total") == calls
 
 
 def test_nearly_the_right_token_is_wrong(ana):

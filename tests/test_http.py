@@ -3,9 +3,11 @@
 Each case is sent whole and byte by byte: a parser that sees one byte at a time must come to the same end.
 """
 
+import json
 import re
 import threading
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -497,18 +499,48 @@ def test_half_a_request_and_the_end_is_the_end(cut, server):
         client.assert_closed()
 
 
+def test_an_absolute_target_says_whom_the_request_is_for(deliver, server):
+    with server.connect() as client:
+        deliver(client, get(b"http://pizza.example:81/", b"Accept: */*"))
+        menu = client.response().body
+        assert b"curl http://pizza.example:81/menu\n" in menu and b"http://a/" not in menu, "expected Host to be ignored (9112 3.2.2)"
+
+
+# ---------------------------------------------------------------- the query
+
+@pytest.mark.parametrize("path, name", [
+    ("/courier/quote?ms=0&ms=0", "ms"), ("/courier/quote?ms=0&pizzas=2&ms", "ms"), ("/lab/socket?mode=limit&n=1&mode=limit", "mode"),
+    ("/orders?limit=1&limit=2", "limit"), ("/orders?before=5&status=ready&before=5", "before"), ("/accounts/{id}/entries?limit=1&limit=1", "limit"),
+    ("/courier/quote?pizza=2&ms=0", "pizza"), ("/courier/quote?MS=0", "MS"), ("/courier/quote?ms=0&x", "x"), ("/courier/quote?m%73=0", "m%73"),
+    ("/lab/timer?ms=0&mss=0", "mss"), ("/orders?sttaus=ready", "sttaus"), ("/orders?=1", ""), ("/accounts/{id}/entries?limi=1", "limi")])
+def test_a_parameter_that_is_unknown_or_comes_twice_is_400_and_named(path, name, server, victim):
+    for method in ("GET", "HEAD"):
+        r = server.api(method, path.format(id=victim.id), token=victim.token)
+        assert r.status == 400 and (method == "HEAD" or (r.problem == "bad-parameter" and f'"{name}"' in r.json()["detail"])), f"got {r}"
+    if path.startswith(("/orders", "/accounts")):
+        assert server.api("GET", path.format(id=victim.id), token="x" * 43).status == 401, "expected strangers to learn nothing"
+
+
+@pytest.mark.parametrize("path", ["/courier/quote?", "/courier/quote?&ms=0&", "/menu?a=b&a=c", "/healthz?x", "/?utm_source=a", "/page.js?v=1"])
+def test_a_query_that_can_mean_nothing_is_ignored(path, server):
+    assert server.api("GET", path).status == 200
+
+
+def test_a_parameter_without_a_value_is_not_taken_for_none(server):
+    assert server.api("GET", "/courier/quote?ms").status == 400
+
+
 # ---------------------------------------------------------------- methods
 
-ROUTES = {
-    "/": "GET", "/menu": "GET", "/healthz": "GET", "/readyz": "GET", "/metrics": "GET", "/openapi.json": "GET",
-    "/problems": "GET", "/accounts": "POST", "/accounts/1": "GET", "/accounts/1/entries": "GET", "/transfers": "POST",
-    "/orders": "GET, POST", "/orders/7": "DELETE, GET", "/orders/events": "GET",
-}
+HERE = Path(__file__).parent.parent
+OPENAPI = json.loads((HERE / "page/openapi.json").read_text())["paths"]
+METHODS = {path: {name.upper() for name in item if name in ("get", "post", "put", "patch", "delete")} for path, item in OPENAPI.items()}
+ROUTES = {path.format(id=1, name="would-deadlock"): methods for path, methods in METHODS.items()}
 
 
 def allowed(route):
     """What Allow must name; OPTIONS itself may be there or not."""
-    methods = set(ROUTES[route].split(", "))
+    methods = ROUTES[route]
     return methods | {"HEAD"} if "GET" in methods else methods
 
 
@@ -530,6 +562,40 @@ def test_a_method_that_is_wrong_here_is_405_and_tells_what_is_right(method, rout
         return  # what it does then is told elsewhere
     r = server.api(method, route)
     assert r.status == 405 and named(r["Allow"]) == allowed(route), f"expected 405 and {allowed(route)}, got {r}"
+
+
+# The table, the description and the menu: three lists of the same endpoints, and none may leave one out.
+ROW = r'\{HTTP_(\w+), "([^"]+)", STEP\(\w+\), [\w |]+,\s*(?:NULL|"([^"]*)"), \w+,\s*(NULL)?'
+TABLE = {(method, path): set(re.findall(r"\w+", query))
+         for method, path, query, is_piece_of_the_page in re.findall(ROW, (HERE / "app/routes.c").read_text()) if not is_piece_of_the_page}
+
+
+def test_the_description_has_what_the_table_has_to_the_parameter():
+    assert len(TABLE) > 20, "expected the table to be legible"
+    parameters = json.loads((HERE / "page/openapi.json").read_text())["components"]["parameters"]
+
+    def taken(operation):
+        listed = [parameters[p["$ref"].split("/")[-1]] if "$ref" in p else p for p in operation.get("parameters", ())]
+        return {p["name"] for p in listed if p["in"] == "query"}
+
+    described = {(name.upper(), path): taken(operation)
+                 for path, item in OPENAPI.items() for name, operation in item.items() if name.upper() in METHODS[path]}
+    assert described == TABLE
+
+
+def asked(line):
+    """The method and the path of a curl line."""
+    words = line.split()
+    method = words[words.index("-X") + 1] if "-X" in words else "POST" if "-d" in words else "GET"
+    return method, re.search(r"http://[^/\s]+(/[^\s?']*)", line)[1]
+
+
+def test_the_menu_has_what_the_table_has(server):
+    lines = re.findall(r"^    (.*curl .*)$", server.api("GET", "/").body.decode(), re.MULTILINE)
+    patterns = {row: row[1].replace("{id}", r"\d+").replace("{name}", "[a-z-]+") for row in TABLE}
+    shown = [[row for row in TABLE if row[0] == method and re.fullmatch(patterns[row], path)] for method, path in map(asked, lines)]
+    assert all(len(rows) == 1 for rows in shown), f"expected each line to be about one endpoint: {list(zip(lines, shown))}"
+    assert {rows[0] for rows in shown} == set(TABLE), "expected a curl line for each endpoint"
 
 
 def test_options_asterisk_speaks_for_the_server(deliver, server):

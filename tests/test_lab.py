@@ -251,8 +251,9 @@ def test_the_blocking_service_says_the_same_only_later(start_server, courier):
         assert {order["id"] for order in customer.orders("&status=ready")} == set(mine)
         assert customer.balance() == customer.opening - 2 * 2 * 3500 == sum(e["amount_cents"] for e in customer.entries())
     for path in ("/", "/menu", "/healthz", "/readyz", "/metrics", "/problems", "/courier/quote?ms=10", "/lab/timer?ms=10",
-                 "/lab/thread?ms=10", "/lab/block?ms=10", "/lab/lost-update"):
+                 "/lab/thread?ms=10", "/lab/block?ms=10"):
         assert server.api("GET", path).status == 200, path
+    assert server.api("POST", "/lab/lost-update").status == 200
     assert server.api("GET", "/nowhere").status == 404
     for mode in ("together", "sequence", "limit", "blocking"):
         w = fan_out(server, n=4, ms=50, mode=mode)
@@ -331,7 +332,7 @@ def test_an_answer_says_what_it_waited_for(customer_of):
         (customer_of.api("GET", "/lab/socket?n=1&ms=1&mode=blocking"), {"upstream"}),
         (customer_of.api("GET", "/lab/timer?ms=1"), {"timer"}),
         (customer_of.api("GET", "/lab/thread?ms=1"), {"db", "queue"}),
-        (customer_of.api("GET", "/lab/lost-update"), {"timer", "db", "queue"}),
+        (customer_of.api("POST", "/lab/lost-update"), {"timer", "db", "queue"}),
         (customer_of.api("GET", "/courier/quote?ms=1"), {"timer"}),
     ):
         assert r.status < 300 and set(re.findall(r"([a-z]+);dur=\d+\.\d+", r["Server-Timing"] or "")) == waits, f"got {r}"
@@ -355,7 +356,7 @@ def test_a_stall_is_logged_with_the_step_that_took_it_and_counted(start_server, 
 
 def test_money_goes_missing_between_reading_and_writing_but_not_in_the_ledger(start_server):
     server = start_server()
-    for r in together(5, lambda i: server.api("GET", "/lab/lost-update")):
+    for r in together(5, lambda i: server.api("POST", "/lab/lost-update")):
         assert r.status == 200, f"got {r}"
         lost, toy, ledger = (r.json().get(key) for key in (None, "read_wait_write", "ledger"))
         assert toy["expected_cents"] == ledger["expected_cents"] == ledger["balance_cents"] == 10000 - 50 * 100
@@ -367,7 +368,8 @@ def test_money_goes_missing_between_reading_and_writing_but_not_in_the_ledger(st
 
 # ---------------------------------------------------------------- who may use it, and how much
 
-LAB = ["/lab/timer?ms=0", "/lab/thread?ms=0", "/lab/socket?n=1&ms=0", "/lab/block?ms=0", "/lab/lost-update"]
+LAB = ["/lab/timer?ms=0", "/lab/thread?ms=0", "/lab/socket?n=1&ms=0", "/lab/block?ms=0", "/loop"]
+LAB = [(method, path) for path in LAB for method in ("GET", "HEAD")] + [("HEAD", "/loop/events"), ("POST", "/lab/lost-update")]
 
 
 @pytest.mark.parametrize("options, is_open", [
@@ -375,9 +377,10 @@ LAB = ["/lab/timer?ms=0", "/lab/thread?ms=0", "/lab/socket?n=1&ms=0", "/lab/bloc
     ids=["loopback", "no-lab", "network", "network-lab"])
 def test_the_lab_is_open_to_this_machine_and_else_on_demand(start_server, options, is_open):
     server = start_server(*options)
-    for path in LAB:
-        for method in ("GET", "HEAD"):
-            assert server.api(method, path).status == (200 if is_open else 404), path
+    for method, path in LAB:
+        assert server.api(method, path).status == (200 if is_open else 404), (method, path)
+    menu = server.api("GET", "/").body.decode()
+    assert ("/lab/" in menu) == ("/loop" in menu) == is_open, "expected the menu to list what is open, and nothing else"
     ana = server.customer()
     assert ana.api("GET", f"/orders/{ana.order().json()['id']}/delivery").status == 200, "expected the courier to work anyway"
 
@@ -390,3 +393,111 @@ def test_the_lab_is_open_to_this_machine_and_else_on_demand(start_server, option
 def test_what_is_asked_of_the_lab_is_bounded(customer_of, path):
     r = customer_of.api("GET", path)
     assert (r.status, r.problem) == (400, "bad-parameter"), f"got {r}"
+
+
+def test_looking_changes_nothing(server, ana):
+    """Whatever a safe method asks of the lab, the next account has the next number and no money has moved."""
+    before, entries = ana.id, len(ana.entries())
+    for method, path in LAB:
+        if method != "POST":
+            assert server.api(method, path).status == 200
+    for method in ("GET", "HEAD"):
+        r = server.api(method, "/lab/lost-update")
+        assert r.status == 405 and r["Allow"] == "POST, OPTIONS", f"got {r}"
+    assert server.customer().id == before + 1 and len(ana.entries()) == entries
+
+
+# ---------------------------------------------------------------- pages of other sites
+
+OURS = ["127.0.0.1:{port}", "127.0.0.1", "localhost:{port}", "LOCALHOST:1", "localhost", "pizza.localhost:{port}", "127.1.2.3",
+        "[::1]:{port}", "[::1]", "localhost:"]
+NOT_OURS = ["forno", "example.com:{port}", "127.0.0.1.example.com", "localhost.example.com", "notlocalhost", "192.168.0.7:{port}",
+            "127.example", "10.127.0.0.1", "[::2]", "[fe80::1]:{port}", "0.0.0.0"]
+SAME_SITE = [{}, {"sec_fetch_site": "none"}, {"sec_fetch_site": "same-origin"}, {"origin": "http://{host}"},
+             {"sec_fetch_site": "same-origin", "origin": "http://{host}"}, {"sec_fetch_site": "same-origin", "origin": "null"}]
+OTHER_SITE = [{"sec_fetch_site": "cross-site"}, {"sec_fetch_site": "same-site"}, {"sec_fetch_site": "cross-site", "origin": "http://{host}"},
+              {"sec_fetch_site": "cross-origin"}, {"origin": "http://example.com"}, {"origin": "null"}, {"origin": "http://localhost:1"},
+              {"origin": "http://{host}.example.com"}, {"origin": "{host}"}]
+
+
+def visit(server, method, path, host, fields):
+    host = host.format(port=server.port)
+    return server.api(method, path, host=host, **{name: value.format(host=host) for name, value in fields.items()})
+
+
+def assert_refused(r):
+    assert r.status == 403 and (r.method == "HEAD" or r.problem == "cross-site"), f"got {r}"
+
+
+def test_our_own_page_and_those_who_are_no_browser_are_let_in(server):
+    for host in OURS:
+        assert visit(server, "GET", "/loop", host, {}).status == 200, host
+    for method, path in LAB:
+        for fields in SAME_SITE:
+            assert visit(server, method, path, "localhost:{port}", fields).status == 200, (method, path, fields)
+    with server.connect() as client:
+        assert client.send(b"GET /loop HTTP/1.0\r\n\r\n").response().status == 200, "expected HTTP/1.0 to need no Host"
+
+
+def test_pages_of_other_sites_are_kept_out(server):
+    accounts = server.customer().id
+    for host in NOT_OURS:
+        assert_refused(visit(server, "GET", "/loop", host, {}))
+    for method, path in LAB:
+        for fields in OTHER_SITE:
+            assert_refused(visit(server, method, path, "localhost:{port}", fields))
+    with server.connect() as client:
+        assert_refused(client.api("GET", "http://example.com/loop", host=f"127.0.0.1:{server.port}"))
+        assert client.api("GET", f"http://127.0.0.1:{server.port}/loop", host="example.com").status == 200
+    assert server.customer().id == accounts + 1, "expected nothing to have been written"
+    detail = visit(server, "GET", "/loop", "forno", {}).json()["detail"]
+    assert "localhost" in detail and "curl" in detail and "--lab" in detail, "expected to be told what helps"
+
+
+def test_what_is_open_to_everybody_is_open_to_pages_of_other_sites(server):
+    for path in ("/", "/page.js", "/menu", "/healthz", "/metrics", "/openapi.json", "/courier/quote?ms=0"):
+        for host, fields in (("forno", {}), ("localhost", OTHER_SITE[0]), ("localhost", OTHER_SITE[4])):
+            assert visit(server, "GET", path, host, fields).status == 200, path
+    for host, lists in ("localhost", True), ("forno", False):
+        menu = visit(server, "GET", "/", host, {}).body
+        assert (b"/lab/" in menu) == (b"/loop" in menu) == lists, f"expected the menu to list what {host} may use"
+
+
+def test_a_lab_that_was_opened_is_open_under_any_name(start_server):
+    """Behind a proxy, in a container: who says --lab has decided who may reach it."""
+    for options in ("--lab",), ("--lab", "--host", "0.0.0.0"):
+        server = start_server(*options)
+        for host in OURS[:1] + NOT_OURS:
+            assert visit(server, "GET", "/loop", host, {}).status == 200
+
+
+def test_the_name_it_was_told_to_listen_on_is_one_of_ours(start_server):
+    server = start_server("--host", socket.gethostname())
+    if server.api("GET", "/loop").status != 200:
+        pytest.skip("the name of this machine is no loopback address here")
+    assert visit(server, "GET", "/loop", socket.gethostname().upper() + ":{port}", {}).status == 200
+    assert_refused(visit(server, "GET", "/loop", "x" + socket.gethostname(), {}))
+
+
+# ---------------------------------------------------------------- Accept
+
+@pytest.mark.parametrize("accept, text", [
+    (None, False), ("", False), ("*/*", False), ("text/plain", True), ("text/*", True), ("TEXT/PLAIN", True), ("application/json", False),
+    ("text/plain, */*;q=0.1", True), ("text/plain;q=0", False), ("text/plain;q=0, */*", False), ("text/plain;q=0.000", False),
+    ("application/json, text/plain", False), ("application/json;q=0.5, text/plain", True), ("application/json;Q=0.5, text/plain", True),
+    ("application/json;aq=0.5, text/plain;aq=1", False), ("application/json;q=0.51, text/plain;q=0.509", False),
+    ("application/*;q=0.2, text/plain;q=0.3", True), ("*/*, application/json;q=0.1", True), ("text/*;q=0.9, text/plain;q=0.1, */*;q=0.5", False),
+    ("text/plain ; q=0.5 , application/json;q=0.4", True), ("text/plain;charset=utf-8;q=1, */*;q=0.9", True),
+    ("text/plain;q=2, application/json;q=0.1", False), ("text/plain;q=.9, application/json;q=0.1", False),
+    ("text/plain;q=0.1234, application/json;q=0.1", False), ("text/plain;q=, application/json;q=0.1", False),
+    ("text/plain;q=1.001, application/json;q=0.1", False), ("text/plainly", False), ("xtext/plain", False),
+    ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", False)])
+def test_the_waterfall_is_json_or_text_as_accept_prefers(server, accept, text):
+    r = server.api("GET", "/lab/socket?n=1&ms=0", accept=accept)
+    assert r.status == 200 and r.media_type == ("text/plain" if text else "application/json") and r["Vary"] == "Accept", f"got {r}"
+
+
+def test_accept_may_stand_in_several_fields(server):
+    with server.connect() as client:
+        client.send(b"GET /lab/socket?n=1&ms=0 HTTP/1.1\r\nHost: localhost\r\nAccept: application/json;q=0.1\r\nAccept: text/*\r\n\r\n")
+        assert client.response().media_type == "text/plain"
