@@ -2,6 +2,7 @@
 who asked for it, and whatever goes wrong is told apart."""
 
 import ctypes
+import errno
 import os
 import re
 import resource
@@ -10,7 +11,7 @@ import struct
 import subprocess
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 from wire import IS_SANITIZED, start_together, together, wait_until
@@ -425,14 +426,16 @@ NAME = "courier" * 10 + ".test"  # no resolver would send such a label over the 
 
 @contextmanager
 def a_file_of_hosts(tmp_path, text):
-    """Yields it, and what makes a process take it for /etc/hosts. Skips the test where that is not allowed."""
-    hosts = tmp_path / "hosts"
+    """Yields it, and what makes a process take it for /etc/hosts; and, if there is one, the file "resolver" for /etc/resolv.conf,
+    which is read first. Skips the test where that is not allowed."""
+    hosts, resolver = tmp_path / "hosts", tmp_path / "resolver"
     hosts.write_text(text)
     libc = ctypes.CDLL(None, use_errno=True)
     unshare_user_and_mounts, bind = 0x10020000, 4096
 
     def enter():
-        if libc.unshare(unshare_user_and_mounts) or libc.mount(bytes(hosts), b"/etc/hosts", None, bind, None):
+        if libc.unshare(unshare_user_and_mounts) or libc.mount(bytes(hosts), b"/etc/hosts", None, bind, None) or (
+                resolver.exists() and libc.mount(bytes(resolver), b"/etc/resolv.conf", None, bind, None)):
             raise OSError(ctypes.get_errno(), "not allowed")
 
     try:
@@ -463,6 +466,65 @@ def test_a_name_that_is_not_known_is_looked_up_again(start_server, start_courier
             assert verdict(deliver(ana, order)) == UNREACHABLE
             hosts.write_text(f"127.0.0.1 {NAME}\n")
             wait_until(lambda: verdict(deliver(ana, order)) == OK)
+
+
+def hold_look_up(resolver):
+    """The end of the pipe that somebody who looks a name up reads from at this moment; None: nobody does (fifo(7))."""
+    try:
+        return os.open(resolver, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError as error:
+        assert error.errno == errno.ENXIO, error
+        return None
+
+
+@contextmanager
+def a_look_up_that_is_out(start_server, tmp_path, port, *options):
+    """A server that is looking the courier's name up at this moment, and goes on doing so until let_go() is called; an order; and
+    the client who has asked for its delivery."""
+    resolver, started = tmp_path / "resolver", threading.Event()
+    os.mkfifo(resolver)
+
+    def let_it_start():
+        while not started.wait(0.005):
+            if held := hold_look_up(resolver):
+                os.close(held)
+
+    with a_file_of_hosts(tmp_path, "") as (hosts, enter):
+        join = start_together(1, lambda i: let_it_start())
+        try:
+            server = start_server("--courier", f"http://{NAME}:{port}", *options, preexec=enter)
+        finally:
+            started.set()
+            join()
+        ana = server.customer()
+        order = ana.order().json()["id"]
+        with server.connect() as client, ExitStack() as stack:
+            client.ask("GET", f"/orders/{order}/delivery", token=ana.token)
+            wait_until(lambda: (held := hold_look_up(resolver)) and stack.callback(os.close, held))
+            hosts.write_text(f"127.0.0.1 {NAME}\n")
+            yield server, ana, order, client, stack.close
+
+
+@pytest.mark.parametrize("options", [(), ("--blocking",)], ids=["async", "blocking"])
+def test_a_name_that_takes_long_to_look_up_holds_nobody(start_server, start_courier, tmp_path, options):
+    """Trap: blocking getaddrinfo. Not even whoever asks for the courier waits: he is told what is known."""
+    courier = start_courier(lambda sock, target: sock.sendall(answer()))
+    with a_look_up_that_is_out(start_server, tmp_path, courier.port, *options) as (server, ana, order, client, let_go):
+        with server.connect() as other:
+            other.sock.settimeout(3)
+            assert other.api("GET", "/healthz").status == 200, "expected the loop to be free"
+        assert verdict(client.response()) == UNREACHABLE and verdict(deliver(ana, order)) == UNREACHABLE
+        let_go()
+        wait_until(lambda: verdict(deliver(ana, order)) == OK)
+
+
+def test_leaving_does_not_wait_for_a_name(start_server, tmp_path):
+    with a_look_up_that_is_out(start_server, tmp_path, 1) as (server, _, _, client, _):
+        assert verdict(client.response()) == UNREACHABLE
+        client.close()
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < PROMPT
 
 
 def test_a_name_that_does_not_resolve_is_unreachable(start_server):
