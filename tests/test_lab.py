@@ -179,7 +179,7 @@ def test_a_loop_that_would_wait_for_itself_says_so(server, start_server):
     def assert_refused(server, path, token=None):
         began = time.monotonic()
         r = server.api("GET", path, token=token)
-        assert (r.status, r.problem) == (409, "would-deadlock") and time.monotonic() - began < 1, f"got {r}"
+        assert (r.status, r.problem) == (409, "would-deadlock") and time.monotonic() - began < 3, f"got {r}"
         commands = re.findall(r"\./server --\w+ \S+", r.json()["detail"])
         assert len(commands) == 2, f"expected the two commands that help, got {r.json()['detail']}"
 
@@ -214,7 +214,7 @@ def test_a_loop_knows_itself_however_it_is_spelled(start_server, port, host, spe
     server = start_server("--host", host, "--port", str(port), "--courier", courier, "--lab")
     began = time.monotonic()
     r = server.api("GET", "/lab/socket?n=1&ms=1&mode=blocking")
-    assert (r.status, r.problem) == (409, "would-deadlock") and time.monotonic() - began < 1, f"got {r}"
+    assert (r.status, r.problem) == (409, "would-deadlock") and time.monotonic() - began < 3, f"got {r}"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.2", "::1"])

@@ -730,7 +730,7 @@ static step_fn *read_request(struct req *r, const char *bytes, size_t n)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const struct options options = {.opening_credit_cents = 10000, .bake_ms = -1, .lab = LAB_ON};
+    static const struct options options = {.host = "127.0.0.1", .opening_credit_cents = 10000, .bake_ms = -1};
     static bool started;
     const uint8_t *newline = size ? memchr(data, '\n', size) : NULL;
     char error[256];
