@@ -585,7 +585,7 @@ static bool be_patient(int fd, int64_t until_ns)
 /* What a call that failed says. EINTR: somebody wants us to stop waiting. */
 static enum upstream_rc failed_in_place(enum upstream_rc otherwise)
 {
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINPROGRESS || errno == EINTR ? UPSTREAM_TIMED_OUT : otherwise;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? UPSTREAM_TIMED_OUT : otherwise;
 }
 
 static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struct buf *out, struct http_message *m,

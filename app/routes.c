@@ -6,8 +6,8 @@
 #include <string.h>
 #include <strings.h>
 
-/* MEMBER: wants a token. JSON: wants a JSON body. LAB: not for strangers on a network, nor for pages of other sites. VIEWER: asked by whoever watches the
- * loop, for that purpose, and so not counted among what he watches. */
+/* MEMBER: wants a token. JSON: wants a JSON body. LAB: not for strangers on a network, nor for pages of other sites. VIEWER: asked
+ * by whoever watches the loop, for that purpose, and so not counted among what he watches. */
 enum { OPEN = 0, MEMBER = 1, JSON = 2, LAB = 4, VIEWER = 8 };
 
 #define STEP(fn) fn, #fn
