@@ -21,7 +21,7 @@ DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl
 DEBS_PROXY = nginx-light haproxy
 DEBS_PAGE  = chromium chromium-driver python3-selenium
 DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
-DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck
+DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin python3
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
 SOURCES   := $(wildcard *.c app/*.c)
@@ -46,7 +46,7 @@ help:
 	@echo 'make tsan     run all tests under ThreadSanitizer'
 	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections'
 	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser and the routes that long each'
-	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering'
+	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering, the model of the hand-over'
 	@echo 'make screenshots  DIR=build/screenshots: pictures of the page'
 	@echo 'make bench    Forno against its peers and against what the kernel allows; eight minutes'
 	@echo 'make siege    what an attack costs everybody else; two minutes'
@@ -181,7 +181,7 @@ check: need-check
 	  -D__linux__ -U_GNU_SOURCE --suppress=missingIncludeSystem *.c app/*.c
 	@for cc in gcc clang; do echo "$$cc -Werror"; for f in $(SOURCES); do \
 	  $(MAKE) -s --no-print-directory CC=$$cc WERROR=-Werror SOURCE=$$f compiles || exit 1; done; done
-	@$(MAKE) -s --no-print-directory layering
+	@$(MAKE) -s --no-print-directory layering model
 
 compiles:
 	$(COMPILE) $(CFLAGS) $(HARDENED) -MF /dev/null -c -o /dev/null $(SOURCE)
@@ -203,6 +203,10 @@ layering:
 	$(call forbid,db.[ch],'#include "(http|server|conn|trace|app)',db knows the loop alone)
 	$(call forbid,trace.[ch],'#include "(server|conn|db|app)',trace knows no request and no connection)
 	@echo "layering: as it should be"
+
+# The hand-over between the threads, searched to the end: docs/doorbell.md.
+model:
+	@$(PYTHON) tests/model/check.py build/model
 
 format: need-check
 	clang-format -i $(FORMATTED)
@@ -235,5 +239,5 @@ install: server
 clean:
 	rm -rf build server
 
-.PHONY: all help screenshots bench siege demo run test tsan torture fuzz check compiles layering format install clean need-build need-test need-page need-proxies need-check \
+.PHONY: all help screenshots bench siege demo run test tsan torture fuzz check compiles layering model format install clean need-build need-test need-page need-proxies need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz
