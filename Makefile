@@ -44,7 +44,7 @@ help:
 	@echo '              PORT=8001; ARGS="--trace" or any options of ./server --help'
 	@echo 'make test     install what tests need, run all tests under ASan and UBSan'
 	@echo 'make tsan     run all tests under ThreadSanitizer'
-	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections'
+	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections; then a fault at every step'
 	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser and the routes that long each'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering, the model of the hand-over'
 	@echo 'make screenshots  DIR=build/screenshots: pictures of the page'
@@ -92,7 +92,7 @@ need-fuzz:
 
 # $(1): its name under build/. $(2): flags to compile and link with. $(3): flags to link with.
 # A unit test is linked with everything but main(), and may ask for more: /* LDFLAGS: … */ in its source. server-faults is the
-# server with tests/faults/wrap.c between it and the kernel.
+# server with tests/faults/wrap.c between it and the kernel, server-steps the one with steps.c.
 define KIND
 OBJECTS_$(1) = $$(SOURCES:%.c=build/$(1)/%.o)
 
@@ -107,6 +107,9 @@ build/$(1)/server: $$(OBJECTS_$(1))
 
 build/$(1)/server-faults: $$(OBJECTS_$(1)) build/$(1)/tests/faults/wrap.o
 	$$(CC) $(2) -o $$@ $$^ $(3) $$(FAULTS:%=-Wl,--wrap=%) $$(PKG_LIBS) -pthread
+
+build/$(1)/server-steps: $$(OBJECTS_$(1)) build/$(1)/tests/faults/steps.o
+	$$(CC) $(2) -o $$@ $$^ $(3) $$(PKG_LIBS) -pthread
 
 $$(UNITS:%=build/$(1)/%): build/$(1)/%: build/$(1)/tests/unit/%.o $$(filter-out build/$(1)/server.o,$$(OBJECTS_$(1)))
 	$$(CC) $(2) -o $$@ $$^ $(3) $$(shell sed -n 's|^/\* LDFLAGS: \(.*\) \*/$$$$|\1|p' tests/unit/$$*.c) $$(PKG_LIBS) -lcmocka -pthread
@@ -140,13 +143,13 @@ endef
 test: need-test
 	@$(MAKE) --no-print-directory run-asan
 
-run-asan: build/asan/server build/asan/server-faults $(UNITS:%=build/asan/%)
+run-asan: build/asan/server build/asan/server-faults build/asan/server-steps $(UNITS:%=build/asan/%)
 	$(call run-tests,asan)
 
 tsan: need-test
 	@$(MAKE) --no-print-directory run-tsan
 
-run-tsan: build/tsan/server build/tsan/server-faults $(UNITS:%=build/tsan/%)
+run-tsan: build/tsan/server build/tsan/server-faults build/tsan/server-steps $(UNITS:%=build/tsan/%)
 	$(call run-tests,tsan)
 
 # SECONDS for each of these. FORNO_TORTURE_SEED repeats a torture; build/fuzz/NAME FILE repeats a finding of the fuzzer.
@@ -155,8 +158,10 @@ torture fuzz: SECONDS = 60
 torture: need-test
 	@FORNO_TORTURE_SECONDS=$(SECONDS) $(MAKE) --no-print-directory run-torture
 
-run-torture: build/asan/server
+# The steps are those of the release build, for there are thousands of dinners; make test takes samples under ASan.
+run-torture: build/asan/server build/release/server build/release/server-steps
 	FORNO_SERVER=$(CURDIR)/$< $(PYTHON) -m pytest -q -p no:cacheprovider tests/test_torture.py
+	FORNO_EVERY_STEP=1 FORNO_SERVER=$(CURDIR)/build/release/server $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/test_every_step.py
 
 fuzz: need-fuzz
 	@$(MAKE) --no-print-directory run-fuzz SECONDS=$(SECONDS)
