@@ -171,12 +171,19 @@ run-fuzz: $(FUZZERS:%=build/fuzz/%)
 	  build/fuzz/fuzz_$$f -max_total_time=$(SECONDS) -max_len=20000 -timeout=5 -print_final_stats=1 -verbosity=0 \
 	    -dict=tests/fuzz/$$f.dict -artifact_prefix=build/fuzz/ build/fuzz/corpus/$$f tests/fuzz/seeds/$$f || exit 1; done
 
-# libFuzzer comes with clang. Each fuzzer is linked with what it feeds; where it stops, its own stand-ins begin.
+# libFuzzer comes with clang. The parser is fuzzed by itself; the rest in a world of its own (tests/fuzz/world.h), with all that
+# the server is made of but main(). WORLD are the calls that it takes over, and OURS those for which the fuzzer has its reasons.
+WORLD = malloc calloc realloc clock_gettime nanosleep timerfd_settime epoll_wait poll socket connect
+OURS  = sqlite3_step sqlite3_errcode db_open randombytes_buf
+
 build/fuzz/%: CC = clang
 build/fuzz/fuzz_http: build/fuzz/tests/fuzz/fuzz_http.o build/fuzz/http.o
-build/fuzz/fuzz_routes: build/fuzz/tests/fuzz/fuzz_routes.o $(patsubst %.c,build/fuzz/%.o,http.c trace.c $(wildcard app/*.c))
+build/fuzz/fuzz_upstream: $(addprefix build/fuzz/,tests/fuzz/fuzz_upstream.o tests/fuzz/world.o upstream.o loop.o http.o)
+build/fuzz/fuzz_server: $(addprefix build/fuzz/,tests/fuzz/fuzz_server.o tests/fuzz/world.o) $(filter-out build/fuzz/server.o,$(OBJECTS_fuzz))
+build/fuzz/fuzz_upstream: WRAPPED = $(WORLD)
+build/fuzz/fuzz_server: WRAPPED = $(WORLD) $(OURS)
 build/fuzz/fuzz_%:
-	$(CC) $(FUZZ) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
+	$(CC) $(FUZZ) -fsanitize=fuzzer -o $@ $^ $(WRAPPED:%=-Wl,--wrap=%) $(PKG_LIBS)
 
 # ---- checks -----------------------------------------------------------------------------------------------------------------
 
