@@ -45,7 +45,8 @@ help:
 	@echo 'make test     install what tests need, run all tests under ASan and UBSan'
 	@echo 'make tsan     run all tests under ThreadSanitizer'
 	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections; then a fault at every step'
-	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser and the routes that long each'
+	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser, the outbound client and the server that long each'
+	@echo 'make llhttp   what another parser makes of the requests that the fuzzers have kept; wants npm'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering, the model of the hand-over'
 	@echo 'make screenshots  DIR=build/screenshots: pictures of the page'
 	@echo 'make bench    Forno against its peers and against what the kernel allows; eight minutes'
@@ -166,10 +167,34 @@ run-torture: build/asan/server build/release/server build/release/server-steps
 fuzz: need-fuzz
 	@$(MAKE) --no-print-directory run-fuzz SECONDS=$(SECONDS)
 
-run-fuzz: $(FUZZERS:%=build/fuzz/%)
-	@for f in $(FUZZERS:fuzz_%=%); do echo "== fuzz_$$f"; mkdir -p build/fuzz/corpus/$$f; \
+# What the fuzzers have found worth keeping lies in tests/fuzz/corpus, an archive for each, beside the seeds, which people have written.
+run-fuzz: $(FUZZERS:%=build/fuzz/%) corpora
+	@for f in $(FUZZERS:fuzz_%=%); do echo "== fuzz_$$f"; \
 	  build/fuzz/fuzz_$$f -max_total_time=$(SECONDS) -max_len=20000 -timeout=5 -print_final_stats=1 -verbosity=0 \
 	    -dict=tests/fuzz/$$f.dict -artifact_prefix=build/fuzz/ build/fuzz/corpus/$$f tests/fuzz/seeds/$$f || exit 1; done
+
+corpora:
+	@for f in $(FUZZERS:fuzz_%=%); do mkdir -p build/fuzz/corpus/$$f; \
+	  if [ -e tests/fuzz/corpus/$$f.tar.gz ]; then tar -xzf tests/fuzz/corpus/$$f.tar.gz -C build/fuzz/corpus/$$f --skip-old-files; fi; done
+
+# After a long run: keep the fewest inputs that reach all that has been reached, and none that is long.
+fuzz-keep: $(FUZZERS:%=build/fuzz/%) corpora
+	@mkdir -p tests/fuzz/corpus
+	@for f in $(FUZZERS:fuzz_%=%); do rm -rf build/fuzz/kept; mkdir -p build/fuzz/kept; \
+	  build/fuzz/fuzz_$$f -merge=1 -max_len=4096 -verbosity=0 build/fuzz/kept tests/fuzz/seeds/$$f build/fuzz/corpus/$$f 2>/dev/null || exit 1; \
+	  tar -czf tests/fuzz/corpus/$$f.tar.gz --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C build/fuzz/kept .; \
+	  echo "$$f: $$(ls build/fuzz/kept | wc -l) inputs, $$(wc -c < tests/fuzz/corpus/$$f.tar.gz) bytes"; done
+
+# A second opinion on the requests among them: tests/fuzz/llhttp-differences.md. Wants npm, and the network when it runs first.
+UNDICI = undici@7.16.0
+llhttp: build/asan/verdicts corpora
+	@command -v npm >/dev/null || { echo 'this wants node and npm'; exit 1; }
+	@[ -d build/llhttp/node_modules ] || npm install --silent --no-audit --no-fund --ignore-scripts --prefix build/llhttp $(UNDICI)
+	@find build/fuzz/corpus/http build/fuzz/corpus/server tests/fuzz/seeds/http tests/fuzz/seeds/server -type f | sort | $< > build/llhttp/verdicts
+	@node tests/fuzz/llhttp.js $(CURDIR)/build/llhttp/node_modules/undici build/llhttp/verdicts tests/fuzz/llhttp-differences.md
+
+build/asan/verdicts: build/asan/tests/fuzz/verdicts.o build/asan/http.o
+	$(CC) $(ASAN) -o $@ $^
 
 # libFuzzer comes with clang. The parser is fuzzed by itself; the rest in a world of its own (tests/fuzz/world.h), with all that
 # the server is made of but main(). WORLD are the calls that it takes over, and OURS those for which the fuzzer has its reasons.
@@ -252,4 +277,4 @@ clean:
 	rm -rf build server
 
 .PHONY: all help screenshots bench siege demo run test tsan torture fuzz check compiles layering model format install clean need-build need-test need-page need-proxies need-check \
-  need-fuzz run-asan run-tsan run-torture run-fuzz
+  need-fuzz run-asan run-tsan run-torture run-fuzz corpora fuzz-keep llhttp
