@@ -883,6 +883,7 @@ static const char *migrate(void)
         return "it was made by a newer version of Forno: use that one, or another file";
     if (!execute("BEGIN IMMEDIATE")) return complaint();
     for (int version = pragma_number("PRAGMA user_version"); version < SCHEMA_VERSION; version++) {
+        if (version < 0) return complaint(); /* it could not be read */
         snprintf(text, sizeof text, "PRAGMA application_id = %d; PRAGMA user_version = %d", APPLICATION_ID, version + 1);
         if (execute(migrations[version]) && execute(text)) continue;
         return complaint();

@@ -28,16 +28,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* ---- the database: what it runs into, and how it is put back ------------------------------------------------------------------------ */
 
 static const int troubles[] = {SQLITE_BUSY, SQLITE_FULL, SQLITE_IOERR, SQLITE_CORRUPT};
-static unsigned steps, trouble_at;
+static unsigned steps, trouble_at, trouble_every; /* 0: never; 0: only once */
 static int trouble_code, faked;
+static bool in_trouble; /* it has been, with this input */
 
 int __real_sqlite3_step(sqlite3_stmt *s);
 int __wrap_sqlite3_step(sqlite3_stmt *s);
 int __wrap_sqlite3_step(sqlite3_stmt *s)
 {
     faked = ++steps == trouble_at ? trouble_code : 0;
-    errno = faked ? ENOSPC : errno;
-    return faked ? faked : __real_sqlite3_step(s);
+    if (!faked) return __real_sqlite3_step(s);
+    if (trouble_every) trouble_at += trouble_every;
+    in_trouble = true;
+    errno = ENOSPC;
+    return faked;
 }
 
 int __real_sqlite3_errcode(sqlite3 *handle);
@@ -403,6 +407,7 @@ static void start(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const char ready[] = "GET /readyz HTTP/1.1\r\nHost: f\r\n\r\n";
     static bool started;
     const uint8_t *newline = size ? memchr(data, '\n', size) : NULL;
 
@@ -414,7 +419,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memory_fails_at(choose(4) == 3 ? 1 + 8 * choose(74) + choose(8) : 0);
     trouble_at = choose(4) == 3 ? 1 + choose(74) : 0;
     trouble_code = troubles[choose(4)];
+    trouble_every = choose(16);
     steps = 0;
+    in_trouble = false;
     tokens_made = 2;
     int before = version();
 
@@ -424,5 +431,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(counters.conns == 0 && counters.reqs == 0 && orders_baking() == 0);
     must(loop_watches() == 2 && loop_timers() == 0);
     if (version() != before) copy(side, original);
+    if (in_trouble) serve(ready, sizeof ready - 1); /* the next input finds the database open */
     return 0;
 }
