@@ -198,8 +198,8 @@ build/asan/verdicts: build/asan/tests/fuzz/verdicts.o build/asan/http.o
 
 # libFuzzer comes with clang. The parser is fuzzed by itself; the rest in a world of its own (tests/fuzz/world.h), with all that
 # the server is made of but main(). WORLD are the calls that it takes over, and OURS those for which the fuzzer has its reasons.
-WORLD = malloc calloc realloc clock_gettime nanosleep timerfd_settime epoll_wait poll socket connect
-OURS  = sqlite3_step sqlite3_errcode db_open randombytes_buf
+WORLD = malloc calloc realloc clock_gettime ppoll timerfd_settime epoll_wait poll socket connect
+OURS  = sqlite3_step sqlite3_errcode db_open randombytes_buf upstream_leads_home
 
 build/fuzz/%: CC = clang
 build/fuzz/fuzz_http: build/fuzz/tests/fuzz/fuzz_http.o build/fuzz/http.o

@@ -91,7 +91,7 @@ static struct upstream_call call(const uint8_t *sizes, size_t sizes_len)
     must(ended == 1 && courier.calls == 1);
     must(u.rc <= UPSTREAM_LIMIT && u.rc != UPSTREAM_REFUSED && u.rc != UPSTREAM_LIMIT);
     if (u.rc == UPSTREAM_OK) {
-        must(u.status >= 200 && u.status <= 999);
+        must(u.status == 101 || (u.status >= 200 && u.status <= 999)); /* any other 1xx is not yet the answer */
         must(u.body_len <= UPSTREAM_BODY_MAX && u.body[u.body_len] == '\0');
     }
     if (!courier.stays) must(u.rc != UPSTREAM_TIMED_OUT);

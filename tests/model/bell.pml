@@ -69,7 +69,7 @@ inline take_posted() {
     silence();                                           /* | read(loop.post_watch.fd */
 #endif
     lock(post_lock);                                     /* | pthread_mutex_lock(&loop.post_lock) */
-    taken = posted;                                      /* | newest = loop.posted */
+    taken = taken | posted;                              /* | newest = loop.posted */
     atomic { posted = 0; printf("takes %d\n", taken) }   /* | loop.posted = NULL */
     unlock(post_lock);                                   /* | pthread_mutex_unlock(&loop.post_lock) */
 #ifdef TAKE_FIRST
@@ -77,25 +77,27 @@ inline take_posted() {
 #endif
 }
 
-/* ---- loop.c: posts_ready */
-inline posts_ready() {
-    if
-    :: !taken -> take_posted()                           /* | if (!loop.taken) take_posted() */
-    :: else
-    fi;
+/* ---- loop.c: complete_some */
+inline complete_some() {
     completed = 0;
     do
-    :: completed < LAP_COMPLETIONS && taken ->           /* | i < LAP_COMPLETIONS && loop.taken */
-       op = taken & -taken;                              /* | op = loop.taken */
-       taken = taken & ~op;                              /* | loop.taken = op->next */
+    :: completed < LAP_COMPLETIONS && taken ->           /* | i < most && ops->first */
+       op = taken & -taken;                              /* | op = ops->first */
+       taken = taken & ~op;                              /* | ops->first = op->next */
        assert(!(answered & op));
        atomic { answered = answered | op; printf("answers %d\n", op) } /* | op->done(op) */
        completed++
     :: else -> break
-    od;
+    od
+}
+
+/* ---- loop.c: posts_ready. The crowd, which goes after the others, is a matter of order. */
+inline posts_ready() {
+    take_posted();                                       /* | take_posted() */
+    complete_some();                                     /* | complete_some(&loop.taken */
 #ifndef NO_RING_AGAIN
     if
-    :: taken -> ring()                                   /* | if (loop.taken) ring( */
+    :: taken -> ring()                                   /* | if (loop.taken.first || loop.crowd.first) ring( */
     :: else
     fi
 #endif
