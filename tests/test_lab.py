@@ -195,10 +195,12 @@ def test_a_loop_that_would_wait_for_itself_says_so(server, start_server):
 
 @pytest.fixture
 def port():
-    """One that nobody else takes: bound, but not listened on, it leaves room for a server that says SO_REUSEADDR too."""
-    with socket.socket() as holder:
+    """One that nobody has and nobody else takes, at any address: bound, but not listened on, it leaves room for a server that says
+    SO_REUSEADDR too."""
+    with socket.socket(socket.AF_INET6) as holder:
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        holder.bind(("127.0.0.1", 0))
+        holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        holder.bind(("::", 0))
         yield holder.getsockname()[1]
 
 
