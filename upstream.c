@@ -582,10 +582,10 @@ static bool be_patient(int fd, int64_t until_ns)
            setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof left) == 0;
 }
 
-/* What a call that failed says. EINTR: somebody wants us to stop waiting. */
-static enum upstream_rc failed_in_place(enum upstream_rc otherwise)
+/* What a call that failed says. */
+static enum upstream_rc failed_in_place(void)
 {
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? UPSTREAM_TIMED_OUT : otherwise;
+    return errno == EAGAIN || errno == EWOULDBLOCK ? UPSTREAM_TIMED_OUT : UPSTREAM_RESET;
 }
 
 static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struct buf *out, struct http_message *m,
@@ -594,13 +594,15 @@ static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struc
     while (buf_len(out)) {
         if (!be_patient(fd, until_ns)) return UPSTREAM_TIMED_OUT;
         ssize_t n = send(fd, out->mem + out->start, buf_len(out), MSG_NOSIGNAL);
-        if (n < 0) return failed_in_place(UPSTREAM_RESET);
+        if (n < 0 && errno == EINTR) continue; /* stopped, and continued: signal(7) */
+        if (n < 0) return failed_in_place();
         buf_consume(out, (size_t)n);
     }
     while (m->phase < HTTP_DONE) {
         if (!be_patient(fd, until_ns)) return UPSTREAM_TIMED_OUT;
         ssize_t n = recv(fd, up.input, sizeof up.input, 0);
-        if (n < 0) return failed_in_place(UPSTREAM_RESET);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return failed_in_place();
         if (n == 0 && !http_end_of_input(m)) return UPSTREAM_RESET;
         response_feed(m, up.input, (size_t)n);
     }

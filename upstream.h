@@ -59,7 +59,7 @@ bool upstream_leads_home(void);
 void upstream_get(struct upstream_call *u, struct op *op);
 
 /* The same, waiting in place, and everybody with it: what a synchronous server does. For comparison. op completes in a later lap;
- * what came of the call is known at once. A signal ends it: UPSTREAM_TIMED_OUT. */
+ * what came of the call is known at once. */
 void upstream_get_in_place(struct upstream_call *u, struct op *op);
 
 /* Does the other end of this connection to our loopback address belong to a call of ours? */
