@@ -262,8 +262,8 @@ static void narrate(const struct trace_record *t)
                    us / 1e3, t->req);
         break;
     case TRACE_READY:
-        buf_printf(b, "  fd %u, %s:%s%s%s%s\n", t->conn, t->name, n & EPOLLIN ? " readable" : "", n & EPOLLOUT ? " writable" : "",
-                   n & EPOLLHUP ? " hung up" : "", n & EPOLLERR ? " error" : "");
+        buf_printf(b, "  fd %u, %s:%s%s%s%s%s\n", t->conn, t->name, n & EPOLLIN ? " readable" : "", n & EPOLLOUT ? " writable" : "",
+                   n & EPOLLRDHUP ? " its other side shut" : "", n & EPOLLHUP ? " hung up" : "", n & EPOLLERR ? " error" : "");
         break;
     case TRACE_SLEEP: buf_printf(b, "  %sworked %.1f us; nothing left to do%s\n", dim, us, off); break;
     case TRACE_ACCEPT: buf_printf(b, "    accept4: conn %u is fd %lld\n", t->conn, n); break;
