@@ -36,9 +36,10 @@ int __real_sqlite3_step(sqlite3_stmt *s);
 int __wrap_sqlite3_step(sqlite3_stmt *s);
 int __wrap_sqlite3_step(sqlite3_stmt *s)
 {
-    faked = ++steps == trouble_at ? trouble_code : 0;
+    /* Whatever becomes of the file: ROLLBACK ends the transaction. */
+    faked = ++steps == trouble_at && strcmp(sqlite3_sql(s), "ROLLBACK") != 0 ? trouble_code : 0;
+    if (steps == trouble_at) trouble_at += trouble_every;
     if (!faked) return __real_sqlite3_step(s);
-    if (trouble_every) trouble_at += trouble_every;
     in_trouble = true;
     errno = ENOSPC;
     return faked;
