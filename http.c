@@ -293,7 +293,7 @@ static bool fields_push(struct http_message *m)
 
 static struct slice text_slice(const struct http_message *m, uint32_t at, uint32_t len)
 {
-    return (struct slice){m->text + at, len};
+    return (struct slice){m->text ? m->text + at : NULL, len}; /* a request that had no memory for its first byte has no text */
 }
 
 /* ---- the request line ------------------------------------------------------------------------------------------------ */
