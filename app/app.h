@@ -128,6 +128,7 @@ struct waiter {
     struct op *op; /* NULL: not waiting */
     struct timer timer;
     int64_t key;
+    uint32_t heard; /* how many knocks there had been when it was last asked how things stand */
     struct waiter *prev, *next;
 };
 
@@ -139,6 +140,9 @@ void waits_start(bool blocking);
 void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op);
 void knock(int64_t key);
 void knock_everywhere(void);
+
+/* Before asking how things stand: a knock that comes while the answer is on its way is not lost, but ends the wait that follows at once. */
+void wait_heed(struct waiter *w, int64_t key);
 
 /* The same, and never in place: for those who only look on. */
 void wait_on_loop(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op);

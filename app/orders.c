@@ -254,6 +254,7 @@ static void order_awaited(struct req *r)
         order_answer(r);
         return;
     }
+    wait_heed(&s->waiter, id);
     s->look = (struct look *)(void *)question_find(id, NULL, NULL);
     if (!s->look && (s->look = calloc(1, sizeof *s->look))) {
         s->look->order.token = s->order.token; /* they have all shown it, or they would not be waiting for this order */
@@ -296,6 +297,7 @@ void get_order(struct req *r)
 
     if (!s) return;
     s->order.order.id = param_id(r);
+    wait_heed(&s->waiter, s->order.order.id);
     db_get_order(&s->order, await(r, order_fetched));
 }
 
@@ -358,6 +360,7 @@ static void order_placed(struct req *r)
         oven_bake(&o->order, ns_of(o->order.ready_at_ms, o->now));
         order_changed(&o->order);
     }
+    wait_heed(&s->waiter, o->order.id); /* whoever cancels it does so after us: their answers come in the order of their commits */
     /* The first answer again: the order as it was when it was placed. Whoever waits wants to know how it is now. */
     if (o->replayed && s->wait_s < 0) {
         o->now.ms = o->order.placed_at_ms;
@@ -583,6 +586,7 @@ static bool events_begin(struct req *r)
     bool told = !text.failed && stream_put(r, text.mem, buf_len(&text));
     buf_free(&text);
     s->account_id = s->news->events.account_id;
+    wait_heed(&s->waiter, -s->account_id); /* what was committed after this read is told of after it */
     s->heartbeat_ns = clock_ns() + HEARTBEAT_NS;
     return told;
 }
@@ -607,6 +611,7 @@ static void events_ask(struct req *r)
 {
     struct subscriber *s = req_state(r);
 
+    wait_heed(&s->waiter, -s->account_id);
     s->news = (struct news *)(void *)question_find(-s->account_id, same_news, &s->cursor);
     if (!s->news && (s->news = news_new(s->account_id, s->cursor))) question_begin(&s->news->question, -s->account_id, news_ask);
     if (s->news) question_join(&s->news->question, await(r, events_fetched));

@@ -6,6 +6,7 @@
 #define BUCKETS 4096
 
 static struct waiter *doors[BUCKETS]; /* those who wait for a knock; who waits for the time alone stands in none */
+static uint32_t knocks[BUCKETS];
 static bool in_place;
 
 static void ask_all(void);
@@ -57,7 +58,7 @@ static void waiter_cut_short(struct op *op)
 
 static void waiter_enter(struct waiter *w, const char *what, int64_t key, struct op *op)
 {
-    *w = (struct waiter){.op = op, .key = key, .timer.fired = waiter_due};
+    *w = (struct waiter){.op = op, .key = key, .heard = w->heard, .timer.fired = waiter_due};
     if (key) {
         struct waiter **first = door(key);
 
@@ -73,7 +74,9 @@ static void waiter_enter(struct waiter *w, const char *what, int64_t key, struct
 void wait_on_loop(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op)
 {
     waiter_enter(w, what, key, op);
-    if (!timer_start(&w->timer, due_ns)) waiter_wake(w); /* no memory to wait with: look again at once */
+    /* Trap: the knock at a door where nobody stands yet. Who looked before it must look again. Or there is no memory to wait with. */
+    bool missed = key && w->heard != knocks[(uint64_t)key % BUCKETS];
+    if (missed || !timer_start(&w->timer, due_ns)) waiter_wake(w);
 }
 
 void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op)
@@ -87,10 +90,16 @@ void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, s
     waiter_wake(w);
 }
 
+void wait_heed(struct waiter *w, int64_t key)
+{
+    w->heard = knocks[(uint64_t)key % BUCKETS];
+}
+
 void knock(int64_t key)
 {
     struct waiter *next;
 
+    knocks[(uint64_t)key % BUCKETS]++;
     for (struct waiter *w = *door(key); w; w = next) {
         next = w->next;
         if (w->key != key) continue;
@@ -102,6 +111,7 @@ void knock(int64_t key)
 void knock_everywhere(void)
 {
     for (size_t i = 0; i < BUCKETS; i++) {
+        knocks[i]++;
         while (doors[i]) waiter_wake(doors[i]);
     }
 }

@@ -444,3 +444,22 @@ def test_a_listener_who_left_is_forgotten_at_the_next_event(start_server):
         Listener(ana).client.close()
     ana.order(1)
     server.assert_back_to_idle()
+
+
+def test_a_crowd_of_listeners_hears_every_event_at_once(start_server):
+    """What happens while most of them are still being told of the last event is news to them, too."""
+    server = start_server("--bake-ms", "60000", "--log", "off")
+    ana = server.customer()
+    first, *crowd = [Listener(ana) for _ in range(600)]
+    expected = []
+    for _ in range(10):
+        order = ana.order().json()["id"]
+        expected.append(("placed", order))
+        assert first.next() == expected[-1]
+        assert ana.api("DELETE", f"/orders/{order}").status == 200
+        expected.append(("cancelled", order))
+        assert first.next() == expected[-1]
+        for listener in crowd:
+            assert [listener.next() for _ in range(2)] == expected[-2:], "expected to be told before the next heartbeat"
+    for listener in [first, *crowd]:
+        listener.client.close()
