@@ -755,3 +755,13 @@ void reqs_describe(struct buf *out, unsigned max)
         max--;
     }
 }
+
+void reqs_tell(void (*tell)(const struct req *r, void *to), void *to, unsigned max)
+{
+    for (struct req *r = conns.live; r && max; r = r->next) {
+        if (!r->waiting || r->viewer) continue;
+        if (!r->trace) r->trace = trace_latecomer();
+        tell(r, to);
+        max--;
+    }
+}

@@ -101,6 +101,9 @@ uint32_t req_conn(const struct req *r); /* the number of its connection; 0: the 
 /* Tell what is going on, one line per live request, at most `max` of them, appended to `out`. */
 void reqs_describe(struct buf *out, unsigned max);
 
+/* The same for whoever comes to watch: call tell(r, to) for requests that wait, at most `max` of them. Each is in the recording from now on. */
+void reqs_tell(void (*tell)(const struct req *r, void *to), void *to, unsigned max);
+
 /* ---- options ---------------------------------------------------------------------------------------------------------------- */
 
 struct options {

@@ -159,7 +159,12 @@ static void log_answer_json(const struct trace_answer *a)
 #define RECORDS 8192                /* a ring of about half a megabyte, touched only when somebody watches */
 #define SAMPLE_NS (100 * NS_PER_MS) /* how often the sample is drawn anew: */
 #define SAMPLE_REQUESTS 40          /* this many requests, the first of their time */
-#define SAMPLE_LAPS 30              /* and this many laps */
+#define SAMPLE_LAPS 30              /* and this many laps, */
+#define SAMPLE_ORDERS 50            /* and this many orders into the oven */
+#define LAP_RECORDS 6               /* of a lap: the first descriptors that are ready, connections that come and go */
+/* Which makes some eight hundred records. Requests that wait for long may all go on at once, and make more: beyond this bound records
+ * are left out, and counted. A tick, which may see the ends of three samples when a lap is long, holds them all: RECORDS_MAX. */
+#define SAMPLE_RECORDS 1000
 
 bool trace_on;
 
@@ -170,8 +175,9 @@ static struct {
     unsigned viewers;
     bool narrate, color;
     int64_t sample_until_ns;
-    unsigned requests_left, laps_left;
-    bool lap_shown;    /* the lap in progress is in the sample */
+    unsigned requests_left, laps_left, orders_left, records_left;
+    bool lap_shown; /* the lap in progress is in the sample */
+    unsigned lap_records_left;
     uint32_t requests; /* the number of the last one */
 } recorder;
 
@@ -182,22 +188,40 @@ int64_t trace_clock_ns(void)
     return clock_ns() - recorder.began_ns;
 }
 
-void trace_record(enum trace_kind kind, uint32_t req, uint32_t conn, const char *name, int64_t value)
-{
-    /* Connections come and go without belonging to a request of the sample: they are told with the laps of the sample. */
-    if ((kind == TRACE_ACCEPT || kind == TRACE_CLOSED) && !recorder.lap_shown) return;
-    struct trace_record *t = &recorder.ring[recorder.written++ % RECORDS];
-    *t = (struct trace_record){.at_ns = trace_clock_ns(), .value = value, .req = req, .conn = conn, .kind = (uint8_t)kind};
-    if (name) strncpy(t->name, name, sizeof t->name - 1);
-    if (recorder.narrate) narrate(t);
-}
-
 static void sample_refresh(void)
 {
     if (loop_now_ns() < recorder.sample_until_ns) return;
     recorder.sample_until_ns = loop_now_ns() + SAMPLE_NS;
     recorder.requests_left = SAMPLE_REQUESTS;
     recorder.laps_left = SAMPLE_LAPS;
+    recorder.orders_left = SAMPLE_ORDERS;
+    recorder.records_left = SAMPLE_RECORDS;
+}
+
+/* What belongs to no request of the sample is told with the laps of the sample. */
+static bool sampled(enum trace_kind kind)
+{
+    if (recorder.narrate) return true;
+    if (kind == TRACE_ACCEPT || kind == TRACE_CLOSED || kind == TRACE_READY) {
+        if (!recorder.lap_shown || !recorder.lap_records_left) return false;
+        recorder.lap_records_left--;
+    }
+    sample_refresh();
+    if (!recorder.records_left) {
+        counters.records_skipped++;
+        return false;
+    }
+    recorder.records_left--;
+    return true;
+}
+
+void trace_record(enum trace_kind kind, uint32_t req, uint32_t conn, const char *name, int64_t value)
+{
+    if (!sampled(kind)) return;
+    struct trace_record *t = &recorder.ring[recorder.written++ % RECORDS];
+    *t = (struct trace_record){.at_ns = trace_clock_ns(), .value = value, .req = req, .conn = conn, .kind = (uint8_t)kind};
+    if (name) strncpy(t->name, name, sizeof t->name - 1);
+    if (recorder.narrate) narrate(t);
 }
 
 uint32_t trace_request(void)
@@ -211,12 +235,27 @@ uint32_t trace_request(void)
     return ++recorder.requests;
 }
 
+uint32_t trace_latecomer(void)
+{
+    return trace_on ? ++recorder.requests : 0;
+}
+
+bool trace_order(void)
+{
+    if (!trace_on) return false;
+    sample_refresh();
+    if (!recorder.narrate && !recorder.orders_left) return false;
+    if (recorder.orders_left) recorder.orders_left--;
+    return true;
+}
+
 static void record_lap(int ready, int64_t slept_ns)
 {
     sample_refresh();
     recorder.lap_shown = recorder.narrate || recorder.laps_left > 0;
     if (!recorder.lap_shown) return;
     if (recorder.laps_left) recorder.laps_left--;
+    recorder.lap_records_left = LAP_RECORDS;
     trace_record(TRACE_WOKE, (uint32_t)ready, 0, NULL, slept_ns);
 }
 
@@ -361,14 +400,19 @@ void trace_laps_watch(struct lap_watch *w)
     seen.lap_watches = w;
 }
 
-int64_t trace_laps_unwatch(struct lap_watch *w)
+int64_t trace_laps_longest(const struct lap_watch *w)
 {
     int64_t this_ns = clock_ns() - loop_now_ns();
 
+    return w->longest_ns > this_ns ? w->longest_ns : this_ns;
+}
+
+int64_t trace_laps_unwatch(struct lap_watch *w)
+{
     if (w->prev) w->prev->next = w->next;
     else seen.lap_watches = w->next;
     if (w->next) w->next->prev = w->prev;
-    return w->longest_ns > this_ns ? w->longest_ns : this_ns;
+    return trace_laps_longest(w);
 }
 
 static void loop_dispatched(const struct watch *w, uint32_t events)

@@ -21,6 +21,7 @@ struct trace_counters {
     uint64_t discarded;               /* answers to clients who had left */
     uint64_t stalls;                  /* laps longer than --stall-ms */
     uint64_t log_dropped;             /* lines nobody read fast enough */
+    uint64_t records_skipped;         /* of the recording: the sample was full */
 };
 
 extern struct trace_counters counters;
@@ -76,6 +77,12 @@ static inline void trace(enum trace_kind kind, uint32_t req, uint32_t conn, cons
 /* A request begins: its number in the recording, or 0 if it is not in the sample. */
 uint32_t trace_request(void);
 
+/* The same for one that is alive already when somebody comes to watch; 0 while nobody does. */
+uint32_t trace_latecomer(void);
+
+/* An order goes into the oven: is it in the sample? */
+bool trace_order(void);
+
 /* Somebody comes to watch, or leaves. */
 void trace_viewer(bool comes);
 
@@ -104,6 +111,7 @@ struct lap_watch {
     int64_t longest_ns;
 };
 void trace_laps_watch(struct lap_watch *w);
+int64_t trace_laps_longest(const struct lap_watch *w); /* so far, the lap in progress included */
 int64_t trace_laps_unwatch(struct lap_watch *w);
 
 /* Write out what the log has gathered, as far as stderr takes it without waiting. Once a lap. */

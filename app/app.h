@@ -210,15 +210,19 @@ void post_lab_lost_update(struct req *r);
 
 size_t orders_baking(void); /* in the oven now, as far as this process has placed them */
 
+/* The same for whoever comes to watch: call tell(b, to) for each, at most `max` of them. Each is in the recording from now on. */
+struct baking {
+    int64_t order_id, began_ns, due_ns; /* on clock_ns() */
+    const char *what;
+};
+void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigned max);
+
 void get_loop(struct req *r);
 void get_loop_events(struct req *r);
+void loop_viewers_wake(void); /* somebody else's request has come: there is something to tell again */
 
 void pages_start(void);
-void respond_page(struct req *r); /* the live page itself */
-void get_page_js(struct req *r);
-void get_words_js(struct req *r);
-void get_page_css(struct req *r);
-void get_openapi(struct req *r);
+void get_page_file(struct req *r); /* the live page itself, and what it loads: the one that the route names */
 
 /* The address that the client used, http://HOST, so that what is printed can be pasted. */
 #define ADDRESS_SIZE 300

@@ -44,13 +44,18 @@ void get_loop(struct req *r)
     buf_free(&out);
 }
 
-/* ---- GET /loop/events: what was recorded, ten times a second, while somebody watches ---------------------------------------------- */
+/* ---- GET /loop/events: what was recorded, ten times a second, while somebody watches and something happens ------------------------ */
 
 #define TICK_NS (100 * NS_PER_MS)
-#define RECORDS_MAX 2000 /* in a tick: more than the sample holds at its busiest */
+#define REST_NS NS_PER_S /* while nothing is on its way: the loop should sleep, and who watches it should not keep it awake */
+#define RECORDS_MAX 3000 /* in a tick: the ends of three samples (trace.c) */
+#define BAKING_TOLD 100  /* of what is in the oven, a newcomer is told of so many, */
+#define ALIVE_TOLD 40    /* and of so many requests: as many as a sample has */
 
 struct viewer {
     struct waiter waiter;
+    struct viewer *next_viewer;
+    bool resting;
     struct lap_watch laps;
     uint64_t next; /* the record to go on with */
     int64_t due_ns;
@@ -58,7 +63,46 @@ struct viewer {
     struct trace_counters counters;
 };
 
+static struct viewer *viewers;
+static uint64_t viewers_len;
+
 static void tick(struct req *r);
+
+static void viewer_enter(struct viewer *v)
+{
+    v->next_viewer = viewers;
+    viewers = v;
+    viewers_len++;
+    trace_viewer(true);
+    trace_laps_watch(&v->laps);
+}
+
+static void viewer_leave(struct viewer *v)
+{
+    struct viewer **link = &viewers;
+
+    while (*link != v) link = &(*link)->next_viewer;
+    *link = v->next_viewer;
+    viewers_len--;
+    trace_laps_unwatch(&v->laps);
+    trace_viewer(false);
+}
+
+/* Nothing will happen, until somebody asks for something. */
+static bool nothing_is_on_its_way(const struct upstream_stats *up)
+{
+    return counters.reqs == viewers_len && !orders_baking() && !db_queue_depth() && !db_worker_busy() && !up->active;
+}
+
+void loop_viewers_wake(void)
+{
+    for (struct viewer *v = viewers; v; v = v->next_viewer) {
+        if (!v->resting || !timer_pending(&v->waiter.timer)) continue;
+        v->resting = false;
+        v->due_ns = loop_now_ns() + TICK_NS;
+        timer_start(&v->waiter.timer, v->due_ns); /* sooner than it was: it is pending, so it cannot fail */
+    }
+}
 
 static bool put_event(struct req *r, const char *event, cJSON *json)
 {
@@ -81,6 +125,44 @@ static void wait_for_tick(struct req *r)
     wait_on_loop(&v->waiter, "timer", 0, v->due_ns, await(r, tick));
 }
 
+static int64_t trace_us(int64_t at_ns) /* of an instant on clock_ns(): when it was on the recording's clock */
+{
+    return (trace_clock_ns() - (clock_ns() - at_ns)) / 1000;
+}
+
+static cJSON *tell_row(void *list, int64_t number)
+{
+    cJSON *json = cJSON_CreateArray();
+
+    json_append(json, json_integer(number));
+    json_append(list, json);
+    return json;
+}
+
+/* [order, what, from_us, due_us] */
+static void tell_baking(const struct baking *b, void *list)
+{
+    cJSON *json = tell_row(list, b->order_id);
+
+    json_append(json, cJSON_CreateString(b->what));
+    json_append(json, json_integer(trace_us(b->began_ns)));
+    json_append(json, json_integer(trace_us(b->due_ns)));
+}
+
+/* [req, conn, method and target, what it waits for, since_us] */
+static void tell_alive(const struct req *r, void *list)
+{
+    struct slice method = http_method_text(&r->msg), target = http_target(&r->msg);
+    char head[sizeof((struct trace_record *)0)->name];
+    cJSON *json = tell_row(list, r->trace);
+
+    snprintf(head, sizeof head, "%.*s %.*s", (int)method.len, method.at, (int)target.len, target.at);
+    json_append(json, json_integer(req_conn(r)));
+    json_append(json, cJSON_CreateString(head));
+    json_append(json, cJSON_CreateString(r->op.what));
+    json_append(json, json_integer(trace_us(r->awaited_ns)));
+}
+
 void get_loop_events(struct req *r)
 {
     struct viewer *v = req_alloc(r, sizeof *v);
@@ -99,14 +181,15 @@ void get_loop_events(struct req *r)
     cJSON_AddBoolToObject(hello, "blocking", app_options->blocking);
     cJSON_AddBoolToObject(hello, "own_courier", upstream_leads_home());
     json_add_integer(hello, "tick_ms", TICK_NS / NS_PER_MS);
+    json_add_integer(hello, "rest_ms", REST_NS / NS_PER_MS);
     json_add_integer(hello, "stall_ms", app_options->stall_ms);
     json_add_integer(hello, "conn", req_conn(r));
+    r->trace = 0; /* the telling itself is not told, but for its laps */
+    viewer_enter(v);
+    oven_tell(tell_baking, cJSON_AddArrayToObject(hello, "baking"), BAKING_TOLD);
+    reqs_tell(tell_alive, cJSON_AddArrayToObject(hello, "alive"), ALIVE_TOLD);
     stream_put(r, "retry: 1000\n\n", 13);
     put_event(r, "hello", hello);
-
-    r->trace = 0; /* the telling itself is not told, but for its laps */
-    trace_viewer(true);
-    trace_laps_watch(&v->laps);
     v->next = trace_newest();
     v->totals = trace_totals();
     v->counters = counters;
@@ -159,11 +242,13 @@ static cJSON *tick_json(struct viewer *v)
     cJSON *json = cJSON_CreateObject(), *list;
 
     upstream_stats(&up);
+    v->resting = nothing_is_on_its_way(&up);
+    put_number(json, "next_ms", (uint64_t)((v->resting ? REST_NS : TICK_NS) / NS_PER_MS));
     put_number(json, "at_us", (uint64_t)(trace_clock_ns() / 1000));
     put_number(json, "laps", t.laps - v->totals.laps);
     put_number(json, "worked_us", (uint64_t)(t.worked_ns - v->totals.worked_ns) / 1000);
     put_number(json, "slept_us", (uint64_t)(t.slept_ns - v->totals.slept_ns) / 1000);
-    put_number(json, "longest_lap_us", (uint64_t)v->laps.longest_ns / 1000);
+    put_number(json, "longest_lap_us", (uint64_t)trace_laps_longest(&v->laps) / 1000);
     put_number(json, "stalls", counters.stalls - v->counters.stalls);
     put_number(json, "ready", t.ready - v->totals.ready);
     put_number(json, "timers_fired", t.timers_fired - v->totals.timers_fired);
@@ -183,8 +268,9 @@ static cJSON *tick_json(struct viewer *v)
     put_number(json, "baking", orders_baking());
     put_number(json, "upstream_active", up.active);
     put_number(json, "upstream_waiting", up.waiting);
+    put_number(json, "upstream_idle", up.idle);
     size_t n = trace_read(&v->next, records, RECORDS_MAX, &lost);
-    put_number(json, "skipped", lost);
+    put_number(json, "skipped", lost + counters.records_skipped - v->counters.records_skipped);
     list = cJSON_AddArrayToObject(json, "records");
     for (size_t i = 0; i < n; i++) json_append(list, record_json(&records[i]));
 
@@ -199,13 +285,14 @@ static void tick(struct req *r)
     struct viewer *v = req_state(r);
 
     if (put_event(r, "tick", tick_json(v)) && !req_cut_short(r)) {
-        v->due_ns += TICK_NS; /* trap: timer drift. The next one is due by the clock, not after this one */
-        if (v->due_ns < clock_ns()) v->due_ns = clock_ns() + TICK_NS;
+        int64_t step_ns = v->resting ? REST_NS : TICK_NS;
+
+        v->due_ns += step_ns; /* trap: timer drift. The next one is due by the clock, not after this one */
+        if (v->due_ns < clock_ns()) v->due_ns = clock_ns() + step_ns;
         wait_for_tick(r);
         return;
     }
     if (server_draining()) stream_put(r, "event: bye\ndata: {}\n\n", 21);
-    trace_laps_unwatch(&v->laps);
-    trace_viewer(false);
+    viewer_leave(v);
     stream_end(r);
 }

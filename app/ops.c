@@ -27,7 +27,7 @@ void get_front(struct req *r)
 
     respond_field(r, "Vary", "Accept");
     if (prefers(r, "text/html", "text/plain")) {
-        respond_page(r);
+        get_page_file(r);
         return;
     }
     r->viewer = false; /* the menu is for whoever asks, not for whoever watches */

@@ -54,7 +54,9 @@ static int64_t ns_of(int64_t ms, struct db_instant now)
 
 struct bake {
     struct timer timer;
-    int64_t order_id, account_id;
+    int64_t order_id, account_id, began_ns;
+    bool told; /* it is in the recording */
+    char what[40];
     struct bake *next; /* of the same bucket */
 };
 
@@ -85,7 +87,7 @@ static void pizza_ready(struct timer *t)
 {
     struct bake *b = (struct bake *)((char *)t - offsetof(struct bake, timer));
 
-    trace(TRACE_BAKED, (uint32_t)b->order_id, 0, NULL, 0);
+    if (b->told) trace(TRACE_BAKED, (uint32_t)b->order_id, 0, NULL, 0);
     knock(b->order_id);
     knock(-b->account_id);
     oven_remove(b);
@@ -94,18 +96,33 @@ static void pizza_ready(struct timer *t)
 static void oven_bake(const struct order *o, int64_t due_ns)
 {
     struct bake *b = baking < OVEN_SEEN ? malloc(sizeof *b) : NULL;
-    char what[40];
 
     if (!b) return;
-    *b = (struct bake){.timer.fired = pizza_ready, .order_id = o->id, .account_id = o->account_id, .next = *oven_place(o->id)};
+    *b = (struct bake){.timer.fired = pizza_ready,
+                       .order_id = o->id,
+                       .account_id = o->account_id,
+                       .began_ns = clock_ns(),
+                       .told = trace_order(),
+                       .next = *oven_place(o->id)};
     if (!timer_start(&b->timer, due_ns)) {
         free(b);
         return;
     }
     *oven_place(o->id) = b;
     baking++;
-    snprintf(what, sizeof what, "%" PRId64 " × %s", o->pizzas, o->flavor);
-    trace(TRACE_BAKE, (uint32_t)o->id, 0, what, due_ns - clock_ns());
+    snprintf(b->what, sizeof b->what, "%" PRId64 " × %s", o->pizzas, o->flavor);
+    if (b->told) trace(TRACE_BAKE, (uint32_t)o->id, 0, b->what, due_ns - b->began_ns);
+}
+
+void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigned max)
+{
+    for (size_t i = 0; i < sizeof oven / sizeof *oven; i++) {
+        for (struct bake *b = oven[i]; b && max; b = b->next, max--) {
+            b->told = true;
+            tell(&(struct baking){.order_id = b->order_id, .what = b->what, .began_ns = b->began_ns, .due_ns = b->timer.due_ns},
+                 to);
+        }
+    }
 }
 
 static void oven_take_back(int64_t order_id)
@@ -115,7 +132,7 @@ static void oven_take_back(int64_t order_id)
     while (b && b->order_id != order_id) b = b->next;
     if (!b) return;
     timer_cancel(&b->timer);
-    trace(TRACE_TAKEN_BACK, (uint32_t)order_id, 0, NULL, 0);
+    if (b->told) trace(TRACE_TAKEN_BACK, (uint32_t)order_id, 0, NULL, 0);
     oven_remove(b);
 }
 

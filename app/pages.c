@@ -1,6 +1,8 @@
 /* pages.c: the live page and the API description, inside the binary: no file to lose, no path to traverse. */
 #include "app.h"
 
+#include <string.h>
+
 /* The assembler puts the file between two symbols (gas .incbin; the path is relative to the top of the tree). */
 #define EMBED(name, file)                                                     \
     __asm__(".pushsection .rodata\n"                                          \
@@ -11,19 +13,21 @@
 
 EMBED(html, "page/index.html");
 EMBED(js, "page/page.js");
+EMBED(stream, "page/stream.js");
 EMBED(words, "page/words.js");
 EMBED(css, "page/page.css");
 EMBED(openapi, "page/openapi.json");
 
 static struct page {
-    const char *from, *end, *type;
+    const char *route, *from, *end, *type;
     char etag[ETAG_SIZE];
 } pages[] = {
-    {page_html, page_html_end, "text/html; charset=utf-8", ""},
-    {page_js, page_js_end, "text/javascript; charset=utf-8", ""},
-    {page_words, page_words_end, "text/javascript; charset=utf-8", ""},
-    {page_css, page_css_end, "text/css; charset=utf-8", ""},
-    {page_openapi, page_openapi_end, "application/json", ""},
+    {"/", page_html, page_html_end, "text/html; charset=utf-8", ""},
+    {"/page.js", page_js, page_js_end, "text/javascript; charset=utf-8", ""},
+    {"/stream.js", page_stream, page_stream_end, "text/javascript; charset=utf-8", ""},
+    {"/words.js", page_words, page_words_end, "text/javascript; charset=utf-8", ""},
+    {"/page.css", page_css, page_css_end, "text/css; charset=utf-8", ""},
+    {"/openapi.json", page_openapi, page_openapi_end, "application/json", ""},
 };
 
 void pages_start(void)
@@ -32,8 +36,11 @@ void pages_start(void)
         etag_make(pages[i].etag, pages[i].from, (size_t)(pages[i].end - pages[i].from));
 }
 
-static void respond_with(struct req *r, const struct page *page)
+void get_page_file(struct req *r)
 {
+    const struct page *page = pages;
+
+    while (strcmp(page->route, r->route) != 0) page++; /* every route that leads here is in the table */
     respond_field(r, "ETag", "%s", page->etag);
     respond_field(r, "Cache-Control", "no-cache");
     respond_field(r, "Content-Security-Policy",
@@ -43,29 +50,4 @@ static void respond_with(struct req *r, const struct page *page)
     respond_field(r, "Referrer-Policy", "no-referrer");
     if (etag_matches(r, page->etag)) respond(r, 304, NULL, NULL, 0);
     else respond(r, 200, page->type, page->from, (size_t)(page->end - page->from));
-}
-
-void respond_page(struct req *r)
-{
-    respond_with(r, &pages[0]);
-}
-
-void get_page_js(struct req *r)
-{
-    respond_with(r, &pages[1]);
-}
-
-void get_words_js(struct req *r)
-{
-    respond_with(r, &pages[2]);
-}
-
-void get_page_css(struct req *r)
-{
-    respond_with(r, &pages[3]);
-}
-
-void get_openapi(struct req *r)
-{
-    respond_with(r, &pages[4]);
 }

@@ -91,15 +91,16 @@ static const struct route {
         SAY("the loop, now and live")
         CURL("$URL/loop")},
     {HTTP_GET, "/loop/events", STEP(get_loop_events), LAB | VIEWER, NULL, OPERATOR, CURL("-N -m 2 $URL/loop/events")},
-    {HTTP_GET, "/page.js", STEP(get_page_js), VIEWER, NULL, FRONT, NULL},
-    {HTTP_GET, "/words.js", STEP(get_words_js), VIEWER, NULL, FRONT, NULL},
-    {HTTP_GET, "/page.css", STEP(get_page_css), VIEWER, NULL, FRONT, NULL},
+    {HTTP_GET, "/page.js", STEP(get_page_file), VIEWER, NULL, FRONT, NULL},
+    {HTTP_GET, "/stream.js", STEP(get_page_file), VIEWER, NULL, FRONT, NULL},
+    {HTTP_GET, "/words.js", STEP(get_page_file), VIEWER, NULL, FRONT, NULL},
+    {HTTP_GET, "/page.css", STEP(get_page_file), VIEWER, NULL, FRONT, NULL},
 
     {HTTP_GET, "/readyz", STEP(get_readyz), OPEN, NULL, OPERATOR,
         SAY("is the database there, and what has been counted")
         CURL("$URL/readyz")},
     {HTTP_GET, "/metrics", STEP(get_metrics), OPEN, NULL, OPERATOR, CURL("$URL/metrics")},
-    {HTTP_GET, "/openapi.json", STEP(get_openapi), OPEN, NULL, OPERATOR,
+    {HTTP_GET, "/openapi.json", STEP(get_page_file), OPEN, NULL, OPERATOR,
         SAY("all this for machines, and what can go wrong")
         CURL("$URL/openapi.json")},
     {HTTP_GET, "/problems", STEP(get_problems), OPEN, NULL, OPERATOR, CURL("$URL/problems")},
@@ -366,6 +367,7 @@ step_fn *app_route(struct req *r)
     const struct route *route;
     bool unknown;
 
+    loop_viewers_wake();
     if (r->msg.phase == HTTP_FAILED) return refused(r, STEP(refuse_malformed));
     if (r->msg.expect_unknown) return refused(r, STEP(refuse_expectation));
     if (r->msg.method == HTTP_OTHER || r->msg.method == HTTP_CONNECT) return refused(r, STEP(refuse_method));

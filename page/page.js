@@ -1,10 +1,12 @@
 /* page.js: the loop, as the loop tells it. Reads GET /loop/events and nothing else; draws what it reads; orders pizzas like any
- * other customer. What comes from the server gets into the page as text, never as HTML.
+ * other customer. What comes from the server gets into the page as text, never as HTML. It sleeps as the loop does: frame() is
+ * called for as long as something moves, and then not until something comes.
  *
  * The one thing that is subtle is time. The server's laps last microseconds, the screen's frames 16 ms, so the page has a clock of
  * its own, the playhead: a moment of the *server's* time. Live it follows the server closely; paused it stands; in a slow replay it
  * creeps while the loop works and leaps while the loop sleeps. The stage and the timeline show the moment that it points to. */
 
+import { streamOpen } from "./stream.js";
 import { PAGE_PT, T, choose, lang, pizzas } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
@@ -45,6 +47,7 @@ function speak(language) {
   for (const item of $("news").children) item.textContent = item.say();
   resultSay("");
   alarmHide();
+  $("courier-who").textContent = hello.own_courier ? T.courierSelf : T.courierOther;
   sayWhatTheLoopDoes(performance.now());
   numbersShow();
 }
@@ -67,12 +70,12 @@ function duration(us) {
 const KEPT = { moves: 40000, requests: 4000, laps: 10000, ticks: 1200, orders: 3000, segments: 120, notes: 160 };
 
 const rec = { moves: [], requests: new Map(), orders: new Map(), laps: [], ticks: [], latest: 0 };
-let hello = { tick_ms: 100, stall_ms: 50, conn: 0 };
+let hello = { tick_ms: 100, stall_ms: 50, conn: 0, own_courier: true };
 let lapOpen = null, bakeOpen = [], stallsSeen = 0;
 
 function recordingForget() {
   rec.moves = []; rec.laps = []; rec.ticks = []; rec.latest = 0;
-  rec.requests.clear(); rec.orders.clear();
+  rec.requests.clear(); rec.orders.clear(); callers.clear();
   lapOpen = null; bakeOpen = []; stallsSeen = 0;
   rows.shown = []; rows.arriving = []; rows.selected = null;
   stageForget();
@@ -83,7 +86,7 @@ function requestOf(number, at, begins) {
   let r = rec.requests.get(number);
   if (!r) {
     r = { number, conn: 0, own: false, head: "", status: 0, from: at, to: at, began: begins, done: false, mark: at, open: null, next: null,
-          segments: [], notes: [], orders: [], queued: 0, doubt: false };
+          segments: [], notes: [], orders: [], calls: [], caller: null, quote: false, queued: 0, doubt: false };
     rec.requests.set(number, r);
     rows.arriving.push(r);
     trimMap(rec.requests, KEPT.requests);
@@ -116,13 +119,36 @@ function openClose(r, at) {
   segment(r, kind, from + queued, at);
   r.open = null;
   r.queued = 0;
+  callers.delete(r);
 }
+
+/* The courier is this very server: the calls that somebody waits for come back in as requests, and stay with him who made them. */
+const callers = new Set();
+
+function headTell(r, head) {
+  r.head = head;
+  r.quote = head.startsWith("GET /courier/quote");
+  if (!r.quote || !hello.own_courier) return;
+  r.caller = [...callers].at(-1) ?? null;
+  r.caller?.calls.push(r);
+}
+
+function orderIn(id, what, from, due) {
+  const order = { id, what, pizzas: parseInt(what, 10) || 1, from, due, to: Infinity };
+  rec.orders.set(id, order);
+  trimMap(rec.orders, KEPT.orders);
+  return order;
+}
+
+/* --stall-ms 0: nothing is called a stall. */
+const stalls = (us) => hello.stall_ms > 0 && us >= hello.stall_ms * 1000;
 
 /* One record of the server: [at_us, kind, req, conn, name, value]. */
 const take = {
   woke(m) { m.lap = lapOpen = { from: m.at, to: m.at, slept: m.value, ready: m.req, readies: [], own: true, step: "" }; },
   ready(m) {
     if (!lapOpen) return;
+    m.lap = lapOpen;
     if (lapOpen.readies.length < 5) lapOpen.readies.push([m.conn, m.name, m.value]);
     if (m.name !== "timerfd" && m.name !== "connection") lapOpen.own = false;
   },
@@ -134,18 +160,23 @@ const take = {
     rec.laps.push(lap);
     m.lap = lap;
     lapOpen = null;
-    if (m.value >= hello.stall_ms * 1000) stallNote(m.value, m.name);
+    if (stalls(m.value)) stallNote(m.value, m.name);
   },
+  accept() {},
   bytes(m, r) {
     r.conn = m.conn;
     r.own ||= m.conn === hello.conn;
     if (!r.segments.length && !r.open) r.open = { kind: "net", from: m.at };
   },
-  head(m, r) { r.head = m.name; r.own ||= m.value === 1; },
-  wait(m, r) { r[r.open ? "next" : "open"] = { kind: m.name, from: m.at }; }, /* open: the step that begins it is not yet told */
+  head(m, r) { headTell(r, m.name); r.own ||= m.value === 1; },
+  wait(m, r) { /* open: the step that begins it is not yet told */
+    r[r.open ? "next" : "open"] = { kind: m.name, from: m.at };
+    if (m.name === "upstream") callers.add(r);
+  },
   /* The record comes when the step ends. It began `value` ago, but not before what woke it. */
   step(m, r) {
     m.t = Math.max(m.at - m.value, Math.min(r.mark, m.at));
+    m.took = m.at - m.t; /* the lap's work before it belongs to no request */
     openClose(r, m.t);
     segment(r, "run", m.t, m.at, m.name);
     r.open = r.next;
@@ -159,6 +190,8 @@ const take = {
     r.open ??= r.next ?? { kind: m.name, from: Math.min(m.at, Math.max(m.at - m.value, r.began ? r.from : 0)) };
     r.from = Math.min(r.from, r.open.from);
     r.next = null;
+    m.took = m.at - r.open.from;
+    m.queued = Math.min(r.queued, m.took);
     openClose(r, m.at);
   },
   answer(m, r) {
@@ -179,9 +212,7 @@ const take = {
     lastAnswer.delete(m.conn);
   },
   bake(m) {
-    const order = { id: m.req, what: m.name, pizzas: parseInt(m.name, 10) || 1, from: m.at, due: m.at + m.value * 1000, to: Infinity };
-    rec.orders.set(m.req, order);
-    trimMap(rec.orders, KEPT.orders);
+    const order = orderIn(m.req, m.name, m.at, m.at + m.value * 1000);
     bakeOpen.push(order);
     newsAdd(() => T.in(order.id, order.pizzas), false, 0);
   },
@@ -210,6 +241,7 @@ function note(r, m) {
 
 function requestEnd(r) {
   r.done = true;
+  callers.delete(r);
   r.open = r.next = null;
   if (r.discarded) newsAdd(() => T.discarded(r.number), true, 2);
 }
@@ -239,13 +271,34 @@ function doubtAll() {
   lapOpen = null;
 }
 
+/* Who comes in the midst of it is told what bakes and who waits; what is not among it has ended meanwhile. */
+function takeHello() {
+  const { baking, alive } = hello, ids = new Set(baking.map(([id]) => id));
+  hello.news = false;
+  for (const o of rec.orders.values()) if (o.to === Infinity && !ids.has(o.id)) o.to = Math.min(o.due, rec.latest);
+  for (const [id, what, from, due] of baking) if (!rec.orders.has(id)) orderIn(id, what, from, due);
+  for (const [number, conn, head, kind, since] of alive) {
+    const r = requestOf(number, since, false);
+    Object.assign(r, { conn, doubt: false, mark: since });
+    r.open ??= { kind, from: since };
+    if (kind === "upstream") callers.add(r);
+    if (!r.head) headTell(r, head);
+    const token = play.mode === "live" && tokenOf(r, placeOf(r, kind));
+    if (token) token.kind = kind;
+  }
+}
+
+const isNews = (m) => !m.lap?.own; /* and not a lap in which the loop only told us */
+
 function takeTick(tick) {
+  if (connection.state !== "live") return; /* before the hello */
   const heard = performance.now(), aheadMs = heard - tick.at_us / 1000; /* of our clock before the server's */
   if (tick.at_us < rec.latest || Math.abs(aheadMs - connection.before) > 5000) { /* another server, or the same one started again */
     recordingForget();
     liveAgain();
     newsAdd(() => T.restarted, false, 2);
   }
+  if (hello.news) takeHello();
   if (tick.skipped) doubtAll();
   const moves = [];
   for (const record of tick.records) {
@@ -259,7 +312,7 @@ function takeTick(tick) {
   const previous = rec.ticks.at(-1);
   tick.from = tick.at_us - tick.worked_us - tick.slept_us;
   if (previous && tick.from < previous.at_us) tick.from = previous.at_us;
-  tick.told = moves.some((m) => m.kind === "sleep" && m.value >= hello.stall_ms * 1000);
+  tick.told = moves.some((m) => m.kind === "sleep" && stalls(m.value));
   tick.records = null;
   rec.ticks.push(tick);
   trimArray(rec.ticks, KEPT.ticks);
@@ -267,12 +320,15 @@ function takeTick(tick) {
   if (tick.skipped) doubtAll(); /* what is missing may lie before these records or behind them */
   stallsSeen += tick.stalls;
   if (tick.stalls && !tick.told) stallNote(tick.longest_lap_us, "");
+  spinNote(tick);
   connection.before = NaN; /* only the first tick of a connection is compared */
   connection.heard = heard;
   connection.offset = Math.max(aheadMs - 400, Math.min(connection.offset + 0.2, aheadMs)); /* the quickest ticks tell it best */
+  if (play.mode === "live" && play.at >= previous?.at_us && !moves.some(isNews)) play.at = tick.at_us; /* nothing to be seen */
   $("timeline").dataset.requests = rec.requests.size;
   stage.dataset.stalls = stallsSeen;
   if (play.mode === "live") numbersShow();
+  if (tick.next_ms > hello.tick_ms || moves.some(isNews)) wake(); /* else the nap ends soon enough */
 }
 
 /* ---- the connection to /loop/events ------------------------------------------------------------------------------------------- */
@@ -286,27 +342,29 @@ function connectionSay(state) {
 }
 
 function listen() {
-  connection.source?.close();
-  const source = connection.source = new EventSource("/loop/events");
-  source.addEventListener("hello", (e) => {
-    hello = JSON.parse(e.data);
-    connection.before = connection.offset === Infinity ? NaN : connection.offset;
-    connection.offset = Infinity;
-    connection.heard = performance.now();
-    doubtAll();
-    connectionSay("live");
-    alarmHide();
-  });
-  source.addEventListener("tick", (e) => takeTick(JSON.parse(e.data)));
-  source.addEventListener("bye", () => connectionSay("bye"));
-  source.addEventListener("error", () => {
-    /* A 404 ends it for good: then the lab is closed. Anything else the browser tries again by itself. */
-    if (connection.state !== "bye" || source.readyState === EventSource.CLOSED) connectionSay(source.readyState === EventSource.CLOSED ? "closed" : "lost");
-    if (source.readyState === EventSource.CLOSED) {
-      alarmShow(T.labClosed, Infinity);
-      setTimeout(listen, 5000);
+  connection.close = streamOpen((kind, data) => {
+    if (kind === "tick") return takeTick(data);
+    if (kind === "hello") {
+      hello = { ...data, news: true };
+      connection.before = connection.offset === Infinity ? NaN : connection.offset;
+      connection.offset = Infinity;
+      connection.heard = performance.now();
+      doubtAll();
+      $("courier-who").textContent = hello.own_courier ? T.courierSelf : T.courierOther;
+      $("self").classList.toggle("no", !hello.own_courier);
     }
+    if (kind === "lost" && connection.state === "bye") return; /* that it would leave was said */
+    connectionSay(kind === "hello" ? "live" : kind);
+    if (kind === "closed") alarmShow(T.labClosed, Infinity);
+    else alarmHide();
+    wake();
   });
+}
+
+/* How long overdue the next word is, in ms: a tick says when the next one comes, and whoever asks for something is told of it. */
+function overdue(now) {
+  const next = connection.heard + (rec.ticks.at(-1)?.next_ms ?? hello.tick_ms);
+  return now - (asking.out ? Math.min(next, Math.max(asking.since, connection.heard) + hello.tick_ms) : next);
 }
 
 /* ---- the playhead --------------------------------------------------------------------------------------------------------------- */
@@ -357,6 +415,7 @@ function playheadPass() {
 function playSet(mode) {
   if (mode === play.mode) return;
   play.mode = mode;
+  wake();
   if (mode !== "live") { alarmHide(); rows.stale = true; }
   playSpeak();
 }
@@ -429,17 +488,19 @@ function numbersShow() {
   const last = play.mode === "live" ? rec.ticks.length - 1 : rec.ticks.indexOf(tickAt(play.at));
   const tick = rec.ticks[last];
   if (!tick) return;
-  const second = rec.ticks.slice(Math.max(0, last - 9), last + 1);
+  const before = (us) => rec.ticks.slice(0, last + 1).filter((k) => k.at_us > tick.at_us - us);
+  const second = before(0.99e6), most = (field, ticks) => Math.max(...ticks.map((k) => k[field]));
   const sum = (field) => second.reduce((s, k) => s + k[field], 0);
-  const per = 1e6 / Math.max(1e5, sum("worked_us") + sum("slept_us")), enough = second.length > 5 ? per : 1;
+  const per = 1e6 / Math.max(1e5, sum("worked_us") + sum("slept_us")), enough = sum("worked_us") + sum("slept_us") > 5e5 ? per : 1;
   numberPut("answers", count(Math.round(sum("answers") * enough)));
   numberPut("laps", count(Math.round(sum("laps") * enough)));
   const lived = sum("slept_us") + sum("worked_us");
   numberPut("asleep", lived ? `${decimals(100 * sum("slept_us") / lived, 1)} %` : "–");
-  numberPut("longest", duration(Math.max(...second.map((k) => k.longest_lap_us))));
+  numberPut("longest", duration(most("longest_lap_us", before(10e6))));
   numberPut("stalls", count(stallsSeen));
   numberElements.stalls[0].classList.toggle("seen", stallsSeen > 0);
-  for (const field of ["connections", "watches", "db_queue", "baking", "timers", "upstream_active", "upstream_waiting"]) numberPut(field, count(tick[field]));
+  for (const field of ["connections", "watches", "db_queue", "baking", "timers"]) numberPut(field, count(tick[field]));
+  for (const field of ["upstream_active", "upstream_waiting"]) numberPut(field, count(Math.max(most(field, second), field === "upstream_active" && play.mode === "live" ? callsSeen() : 0))); /* they are over too soon to be seen */
   numberPut("db_busy", tick.db_busy ? T.busy : T.idle);
   stage.tick = tick;
   $("sample").textContent = T.sample(count(sum("requests_seen")), count(sum("requests_shown")), sum("skipped") && count(sum("skipped")));
@@ -451,8 +512,9 @@ const stage = $("stage"), paper = $("tokens"), pen = paper.getContext("2d");
 const TOKENS_MAX = 44;        /* more would be a crowd, not a picture; the numbers count everybody */
 const HOP_MS = 300, STEP_MS = 260;
 const PLACE_OF = { net: "ready", db: "db", queue: "db", oven: "oven", timer: "oven", upstream: "upstream", run: "loop" };
+const placeOf = (r, kind) => (r.quote && kind === "timer" ? "courier" : PLACE_OF[kind] ?? "oven");
 
-let hops = [], tokens = new Map(), discs = new Map(), color = {}, room = {}, ring = { x: 0, y: 0, r: 60, angle: -Math.PI / 2, due: 0, heat: 0, own: 0 };
+let hops = [], tokens = new Map(), discs = new Map(), color = {}, room = {}, ring = { x: 0, y: 0, r: 60, angle: -Math.PI / 2, due: 0, heat: 0 };
 let crowd = {};               /* how many stand where, as of the last frame */
 const shown = { step: "", us: 0, until: 0, stall: 0, readyUntil: 0, stallUs: 0, stallStep: "", alarm: 0 };
 
@@ -489,7 +551,7 @@ function canvasFit(canvas, context) {
 /* Where things are, asked of the layout: so the stage may look different on a phone, and the tokens still find their way. */
 function stageMeasure() {
   const base = paper.getBoundingClientRect();
-  for (const place of ["clients", "kernel", "loop", "db", "oven", "upstream"]) {
+  for (const place of ["clients", "kernel", "loop", "db", "oven", "upstream", "courier"]) {
     const box = stage.querySelector(`[data-place=${place}] .room, [data-place=${place}] .ring-text`).getBoundingClientRect();
     room[place === "kernel" ? "ready" : place] = { x: box.x - base.x, y: box.y - base.y, w: box.width, h: box.height };
   }
@@ -511,13 +573,14 @@ function slot(place, i, token) {
   if (place === "clients") return clientSlot(token.r);
   if (place === "db") return [room.db.x + 24 + (i ? 34 + Math.min(i - 1, 13) * 22 : 0), room.db.y + room.db.h / 2];
   if (place === "oven") return [room.oven.x + 22 + i * clamp((room.oven.w - 44) / (crowd.oven ?? 1), 4, 23), room.oven.y + room.oven.h - 13];
-  return grid(room[place], i, 23, 14);
+  if (place === "courier") return grid(room.courier, i, crowd.courier > 22 ? 11 : 18.5, 10);
+  return grid(room[place], i, 23, 16);
 }
 
-/* The viewer's own connection is the first square, the grey one. */
+/* The viewer's own connection is the first square, the grey one; the last are this server's own, when it is its own courier. */
 function clientSlot(r) {
-  const others = clientsShown() - 1;
-  return grid(clientsRoom(), r.own || others < 1 ? 0 : 1 + r.conn % others, 24);
+  const others = clientsShown() - 1, k = stage.tick, selves = r.caller && k ? Math.min(others, k.upstream_active + k.upstream_idle) : 0;
+  return grid(clientsRoom(), r.own || others < 1 ? 0 : selves ? 1 + others - selves + r.conn % selves : 1 + r.conn % others, 24);
 }
 
 const clientsRoom = () => ({ ...room.clients, h: room.clients.h - 12 });
@@ -551,8 +614,8 @@ function stageMove(m) {
     case "sleep": ringTurn(m.lap); break;
     case "bytes": if (!tokens.has(m.req)) tokenGo(m.span, "ready", { kind: "net" }); break;
     case "woken": tokenGo(m.span, "ready", { kind: m.name }); break;
-    case "step": tokenGo(m.span, "loop", { kind: "run", step: m.name, us: m.value }); break;
-    case "wait": tokenGo(m.span, PLACE_OF[m.name] ?? "oven", { kind: m.name }); break;
+    case "step": tokenGo(m.span, "loop", { kind: "run", step: m.name, us: m.took }); break;
+    case "wait": tokenGo(m.span, placeOf(m.span, m.name), { kind: m.name }); break;
     case "answer": tokenGo(m.span, "clients", { kind: m.value < 400 ? "basil" : "stall", last: true }); break;
     case "discarded": tokenGo(m.span, "clients", { kind: "own", last: true }); break;
   }
@@ -566,7 +629,7 @@ function stagePlace(t) {
   for (const r of rec.requests.values()) {
     if (r.from > t || (r.done && r.to <= t) || r.doubt) continue;
     const now = r.segments.find((s) => s.from <= t && t < s.to) ?? (r.open && r.open.from <= t ? r.open : null);
-    if (!now || !tokenOf(r, PLACE_OF[now.kind] ?? "oven")) continue;
+    if (!now || !tokenOf(r, placeOf(r, now.kind))) continue;
     tokens.get(r.number).kind = now.kind;
   }
   const lap = lapAt(t);
@@ -594,8 +657,7 @@ function readyShow(lap, now) {
 }
 
 function ringTurn(lap) {
-  if (lap.own) ring.own = 1;
-  else ring.due = Math.min(ring.due + 2 * Math.PI, 6 * Math.PI);
+  if (!lap.own) ring.due = Math.min(ring.due + 2 * Math.PI, 6 * Math.PI);
 }
 
 function say(doing, since, state) {
@@ -616,18 +678,42 @@ function sayWhatTheLoopDoes(now) {
     const lap = lapAt(play.at);
     if (!lap) return say("epoll_wait", play.mode === "paused" ? T.pausedAt(duration(play.at)) : T.replaying, "asleep");
     const running = [...tokens.values()].map((k) => k.r.segments.find((s) => s.kind === "run" && s.from <= play.at && play.at < s.to)).find(Boolean);
-    const stalled = lap.to - lap.from >= hello.stall_ms * 1000;
-    return say(running?.name ?? (stalled || lap.own ? lap.step : "recv, send"), stalled ? T.stalledIn(duration(lap.to - lap.from)) : `${T.running} · ${duration(lap.to - lap.from)}`, stalled ? "stalled" : "working");
+    const stalled = stalls(lap.to - lap.from);
+    return say(running?.name ?? (stalled || lap.own ? lap.step : betweenSteps(lap)), stalled ? T.stalledIn(duration(lap.to - lap.from)) : `${T.running} · ${duration(lap.to - lap.from)}`, stalled ? "stalled" : "working");
   }
-  const silence = now - connection.heard;
   if (connection.state !== "live") return say("…", T.unknown, "unknown");
-  if ( silence > Math.max(350, 3.5 * hello.tick_ms)) {
-    alarmShow(T.silent(duration(Math.round(silence / 100) * 1e5)), now + 300);
-    return say("…", duration(Math.round(silence / 100) * 1e5), "silent");
+  const silence = overdue(now) + hello.tick_ms;
+  if (silence > SILENCE_MS) {
+    const long = duration(Math.round(silence / 100) * 1e5);
+    if (silence > 2 * SILENCE_MS) alarmShow(T.silent(long), now + 300, "puzzle");
+    return say("…", T.noNews(long), "silent");
   }
   if (now < shown.stall) return say(shown.stallStep, T.stalledIn(duration(shown.stallUs)), "stalled");
   if (now < shown.until) return say(shown.step, T.worked(duration(shown.us)), "working");
   say("epoll_wait", T.asleep, "asleep");
+}
+
+const SILENCE_MS = 350;
+
+/* What the loop does before, between and after the steps of its lap, by the name of the function or the system call. */
+function betweenSteps(lap) {
+  const next = rec.moves[firstAfter(rec.moves, "t", play.at)], family = lap.readies[0]?.[1];
+  if (next && next.t < lap.to) switch (next.kind) {
+    case "accept": return "accept4";
+    case "bytes": case "head": return "recv";
+    case "woken": return family === "eventfd" ? "take_posted" : family === "timerfd" ? "run_timers" : "recv";
+    case "answer": case "flushed": return "send";
+  }
+  const since = rec.moves.slice(firstAfter(rec.moves, "t", lap.from - 1), firstAfter(rec.moves, "t", lap.to));
+  return since.some((m) => m.kind === "wait" && m.name === "db") ? "hand_over" : "prepare_to_sleep";
+}
+
+/* A loop that turns and gets nothing done: some descriptor is ready, and nobody takes what is there. */
+function spinNote(tick) {
+  const done = tick.answers + tick.viewer_answers + tick.completions + tick.timers_fired + tick.bytes_in + tick.bytes_out / 100;
+  const lived = tick.worked_us + tick.slept_us, spins = tick.laps > 500 && tick.laps > lived / 200 && done * 4 < tick.laps;
+  stage.dataset.spins = spins ? "yes" : "no";
+  if (spins && play.mode === "live") alarmShow(T.spins(count(Math.round(tick.laps * 1e6 / lived))), performance.now() + 2000);
 }
 
 function stallNote(us, step) {
@@ -639,8 +725,9 @@ function stallNote(us, step) {
   if (play.mode === "live") alarmShow(T.stall(duration(us), step), performance.now() + 5000);
 }
 
-function alarmShow(text, until) {
+function alarmShow(text, until, tone = "") {
   if ($("alarm").textContent !== text) $("alarm").textContent = text;
+  $("alarm").dataset.tone = tone;
   $("alarm").hidden = false;
   shown.alarm = until;
 }
@@ -733,9 +820,9 @@ function tokensMove(now) {
     if (settled && (token.last || (play.mode === "live" && (token.r.doubt || token.r.done) && now - token.rest > 3000))) tokens.delete(number);
   }
   if (inLoop && (tokens.get(inLoop.r.number) !== inLoop || inLoop.place !== "loop")) inLoop = null;
-  crowd = { oven: (taken.oven ?? -1) + 1 };
-  for (const place of ["clients", "ready", "loop", "db", "oven", "upstream"])
-    stage.querySelector(`.place[data-place=${place === "ready" ? "kernel" : place}]`).dataset.tokens = place === "loop" ? Number(inLoop !== null) : (taken[place] ?? -1) + 1;
+  crowd = { oven: (taken.oven ?? -1) + 1, courier: (taken.courier ?? -1) + 1 };
+  for (const place of ["clients", "ready", "loop", "db", "oven", "upstream", "courier"])
+    stage.querySelector(`[data-place=${place === "ready" ? "kernel" : place}]`).dataset.tokens = place === "loop" ? Number(inLoop !== null) : (taken[place] ?? -1) + 1;
 }
 
 function disc(x, y, r, fill, stroke) {
@@ -750,6 +837,7 @@ function tokenDraw(token, now) {
   pen.globalAlpha = fade;
   pen.lineWidth = 1.6;
   if (token.r.own) disc(token.x, token.y, 5, color.board, color.own);
+  else if (token.r.quote) disc(token.x, token.y, rows.selected === token.r ? 7 : 5, color[token.kind === "timer" || token.kind === "net" ? "upstream" : token.kind]);
   else {
     const c = color[token.kind] ?? color.net, chosen = rows.selected === token.r;
     pen.shadowColor = c;
@@ -769,11 +857,11 @@ function tokenDraw(token, now) {
 /* ---- what stands still: clients, the ring, the worker's bench, the calls ---- */
 
 function clientsDraw() {
-  const n = clientsShown();
+  const n = clientsShown(), k = stage.tick, selves = hello.own_courier && k ? k.upstream_active + k.upstream_idle : 0;
   for (let i = 0; i < n; i++) {
     const [x, y] = grid(clientsRoom(), i, 24);
     pen.fillStyle = color.raised;
-    pen.strokeStyle = i ? color.net : color.own;
+    pen.strokeStyle = !i ? color.own : i >= n - selves ? color.upstream : color.net;
     pen.lineWidth = 1.3;
     pen.setLineDash(i ? [] : [3, 2]);
     pen.beginPath();
@@ -807,7 +895,7 @@ function ringDraw(now, ms) {
   const state = stage.dataset.loop, stalled = state === "stalled" || state === "silent";
   const turn = calm.matches ? 0 : Math.min(ring.due, ms / 1000 * Math.max(5, ring.due * 2.4));
   ring.due = Math.max(0, ring.due - turn);
-  ring.angle += turn + (ring.own && !calm.matches && !stalled ? ms / 1000 * 0.5 : 0);
+  ring.angle += turn;
   ring.heat = Math.max(0, ring.heat - ms / 700);
   const hot = stalled ? 1 : Math.max(ring.heat, state === "working" ? 0.6 : 0);
 
@@ -820,14 +908,13 @@ function ringDraw(now, ms) {
   if (stalled) {
     pen.lineWidth = 12;
     pen.setLineDash([9, 5]); /* broken, so that it is not by colour alone */
-    disc(ring.x, ring.y, ring.r, null, color.stall);
+    disc(ring.x, ring.y, ring.r, null, state === "silent" ? color.own : color.stall);
     pen.setLineDash([]);
     return;
   }
-  const breath = calm.matches ? 0.5 : 0.5 + 0.5 * Math.sin(now / 900);
   const tail = 0.7 + 2.2 * hot, glow = pen.createConicGradient(ring.angle - tail, ring.x, ring.y), ember = hot > 0.04 ? color.ember : color.own;
   glow.addColorStop(0, faint(ember, 0));
-  glow.addColorStop(tail / (2 * Math.PI), faint(ember, 0.4 + 0.16 * breath + 0.44 * hot));
+  glow.addColorStop(tail / (2 * Math.PI), faint(ember, 0.48 + 0.44 * hot));
   glow.addColorStop(Math.min(1, tail / (2 * Math.PI) + 0.001), faint(ember, 0));
   pen.lineWidth = 11;
   pen.lineCap = "butt";
@@ -856,11 +943,33 @@ function benchDraw() {
   pen.stroke();
 }
 
-/* Calls are the request's, not requests: small dots beside it. */
+const callsSeen = () => [...tokens.values()].filter((t) => t.r.caller && !t.last).length;
+
+/* The fan-out, both its sides: a line from him who calls to each of his calls, where it is being answered. Of another courier we
+ * know only how many calls are out. */
 function callsDraw() {
-  const out = Math.min(stage.tick?.upstream_active ?? 0, 40), from = [...tokens.values()].filter((t) => t.place === "upstream").length;
-  pen.fillStyle = color.upstream;
-  for (let i = 0; i < out; i++) disc(room.upstream.x + 18 + from * 23 + (i % 20) * 11, room.upstream.y + 12 + Math.floor(i / 20) * 12, 3.6, color.upstream);
+  const all = [...tokens.values()];
+  pen.strokeStyle = color.upstream;
+  pen.lineWidth = 1;
+  pen.globalAlpha = 0.42;
+  pen.beginPath();
+  for (const call of all) {
+    const from = call.r.caller && call.place === "courier" && !call.moving && tokens.get(call.r.caller.number);
+    if (from?.place !== "upstream") continue;
+    pen.moveTo(from.x + 11, from.y);
+    pen.bezierCurveTo(from.x + 40, from.y, call.x - 34, call.y, call.x - 5, call.y);
+  }
+  pen.stroke();
+  pen.globalAlpha = 1;
+  pen.fillStyle = color.flour;
+  pen.font = `600 12px ${color.sans}`;
+  pen.textAlign = "left";
+  for (const from of all) {
+    const out = from.place === "upstream" && !from.moving ? all.filter((t) => t.r.caller === from.r && !t.last).length : 0;
+    if (out) pen.fillText(T.out(out), from.x - 10, from.y + 24);
+  }
+  if (hello.own_courier) return;
+  for (let i = 0; i < Math.min(stage.tick?.upstream_active ?? 0, 60); i++) disc(...grid(room.courier, i, 12, 8), 3.6, color.upstream);
 }
 
 /* ---- the oven ---- */
@@ -907,7 +1016,7 @@ function ovenDraw(now, t) {
   pen.setLineDash([]);
 
   const inner = { x: x + 26, y: y + 22, w: w - 52, h: h - 50 };
-  const crowd = baking.length > 12, gap = crowd ? clamp(Math.sqrt(inner.w * inner.h / Math.max(baking.length, 1)) * 0.92, 17, 34) : Math.min(68, inner.w / 4);
+  const crowd = baking.length > 12, gap = crowd ? clamp(Math.sqrt(inner.w * inner.h / Math.max(baking.length, 1)) * 0.92, 17, 34) : Math.min(84, inner.w / 4);
   const columns = Math.max(1, Math.floor(inner.w / gap)), lines = Math.max(1, Math.floor((inner.h + 10) / gap));
   const fits = Math.min(baking.length, columns * lines), few = Math.min(columns, fits);
   for (let i = 0; i < fits; i++) {
@@ -916,8 +1025,9 @@ function ovenDraw(now, t) {
     if (!d) discs.set(o.id, d = { o, x: play.mode === "live" && !calm.matches && t - o.from < 1e6 ? ring.x + ring.r : px, y: play.mode === "live" && !calm.matches && t - o.from < 1e6 ? ring.y : py });
     d.x += (px - d.x) * soften(80);
     d.y += (py - d.y) * soften(80);
+    d.moving = Math.hypot(px - d.x, py - d.y) > 0.5;
     d.seen = now;
-    pizzaDraw(d.x, d.y, crowd ? gap * 0.4 : o.pizzas > 1 ? 19 : 14, clamp((t - o.from) / (o.due - o.from), 0, 1), o, crowd, t);
+    pizzaDraw(d.x, d.y, crowd ? gap * 0.4 : o.pizzas > 1 ? 19 : 14, clamp((t - o.from) / (o.due - o.from), 0, 1), o, crowd, t, gap);
   }
   const rest = Math.max(baking.length, stage.tick?.baking ?? 0) - fits;
   if (rest > 0 && baking.length) {
@@ -958,7 +1068,7 @@ function discsLeave(now, baking, t) {
 
 const CRUST = [[244, 226, 190], [214, 143, 66]]; /* dough, and baked */
 
-function pizzaDraw(x, y, r, done, o, bare, t) {
+function pizzaDraw(x, y, r, done, o, bare, t, room = 0) {
   const [raw, baked] = CRUST, crust = raw.map((c, i) => Math.round(c + (baked[i] - c) * done));
   disc(x, y, r, `rgb(${crust})`);
   disc(x, y, r * 0.76, o.taken ? color.own : `rgb(${[232, 130, 70].map((c, i) => Math.round(c + ([196, 58, 36][i] - c) * done))})`);
@@ -976,7 +1086,8 @@ function pizzaDraw(x, y, r, done, o, bare, t) {
   pen.textBaseline = "middle";
   pen.font = `600 11px ${color.sans}`;
   pen.fillStyle = "#f6eddf";
-  pen.fillText(`#${o.id} · ${decimals(Math.max(0, o.due - t) / 1e6, 0)} s`, x, y + r + 13);
+  const left = `${decimals(Math.max(0, o.due - t) / 1e6, 0)} s`, label = `#${o.id} · ${left}`;
+  pen.fillText(pen.measureText(label).width < room - 3 ? label : left, x, y + r + 13);
   if (o.pizzas > 1) {
     pen.font = `700 12px ${color.sans}`;
     pen.lineWidth = 3;
@@ -1049,25 +1160,35 @@ function rowsChoose(ms) {
   if (play.mode === "live") {
     rows.credit = Math.min(30, rows.credit + ms * 0.006);
     for (const r of rows.arriving) {
-      if (rows.credit < 1 && !r.own) continue;
+      if (r.caller || (rows.credit < 1 && !r.own)) continue; /* a call is shown with him who made it */
       if (!r.own) rows.credit--;
       rows.shown.push(r);
     }
     if (rows.shown.length > ROWS_KEPT) rows.shown.splice(0, rows.shown.length - ROWS_KEPT);
   } else if (rows.stale) {
     const from = view.to - view.span;
-    rows.shown = [...rec.requests.values()].filter((r) => r.from <= view.to && rowEnd(r) >= from).slice(-800);
+    rows.shown = [...rec.requests.values()].filter((r) => !r.caller && r.from <= view.to && rowEnd(r) >= from).slice(-800);
     rows.stale = false;
   }
   rows.arriving = [];
 }
 
+/* A row, and beneath it two more for its calls, all in one. */
+const rowHigh = (r) => (r.calls.length ? 3 : 1);
+
+function rowsFit(list, fit) {
+  let i = list.length;
+  while (i > 0 && (fit -= rowHigh(list[i - 1])) >= 0) i--;
+  return list.slice(i);
+}
+
 /* The newest, and before them whatever still waits: what is slow is what one came to see. */
 function rowsVisible(fit, end) {
-  const newest = rows.shown.slice(Math.max(0, end - fit), end);
+  const list = rows.shown.slice(0, end), newest = rowsFit(list, fit);
   if (play.mode !== "live") return newest;
-  const waiting = rows.shown.slice(0, Math.max(0, end - fit)).filter((r) => !r.own && !r.doubt && (!r.done || r.orders.some((o) => o.to > play.at))).slice(-Math.floor(fit / 2));
-  return [...waiting, ...newest.slice(waiting.length)];
+  const waits = (r) => !r.own && !r.doubt && (!r.done || r.orders.some((o) => o.to > play.at));
+  const waiting = rowsFit(list.slice(0, list.length - newest.length).filter(waits), fit / 2);
+  return [...waiting, ...rowsFit(newest, fit - waiting.reduce((n, r) => n + rowHigh(r), 0))];
 }
 
 const rowEnd = (r) => Math.max(r.done ? r.to : r.doubt ? r.mark : rec.latest, ...r.orders.map((o) => Math.min(o.to, rec.latest)));
@@ -1100,7 +1221,7 @@ function rowDraw(r, y, w) {
   ink.fillText(gutter() < 120 ? label.replace(/^\w+ /, "") : label, 14, y + ROW / 2 + 0.5);
   ink.restore();
   for (const s of r.segments) {
-    const own = r.own ? "net" : s.kind === "run" && s.to - s.from >= hello.stall_ms * 1000 ? "stall" : s.kind === "ready" ? "net" : s.kind;
+    const own = r.own ? "net" : s.kind === "run" && stalls(s.to - s.from) ? "stall" : s.kind === "ready" ? "net" : s.kind;
     bar(own, s.from, Math.min(s.to, horizon()), y + 4, ROW - 8, w);
   }
   if (r.open && !r.done) bar(r.own ? "net" : r.open.kind, r.open.from, r.doubt ? r.mark : Math.max(horizon(), r.open.from), y + 4, ROW - 8, w);
@@ -1111,6 +1232,19 @@ function rowDraw(r, y, w) {
     ink.fillText(r.discarded ? "×" : String(r.status), Math.max(end, xOf(Math.max(r.to, ...r.orders.map((o) => o.to)), w) + 7), y + ROW / 2 + 0.5);
   }
   ink.globalAlpha = 1;
+}
+
+/* The calls of one request, each a line: side by side, or one after the other. */
+function callsRowDraw(r, y, w) {
+  const n = r.calls.length, high = (2 * ROW - 6) / Math.max(n, 4), narrow = gutter() < 120;
+  ink.fillStyle = color.ash;
+  ink.fillText(T.callsRow(count(n)), narrow ? 14 : 26, y + ROW / 2);
+  if (!narrow) ink.fillText(T.callsSelf, 26, y + ROW * 1.5 - 2);
+  ink.fillStyle = color.upstream;
+  r.calls.forEach((c, i) => {
+    const left = Math.max(gutter(), xOf(c.from, w)), right = Math.min(w - 10, xOf(c.done ? Math.min(c.to, horizon()) : Math.max(c.from, horizon()), w));
+    if (right >= gutter() && left < w - 10) ink.fillRect(left, y + 2 + i * high, Math.max(1.6, right - left), Math.max(0.8, high * 0.66));
+  });
 }
 
 /* The loop's own track. From far, how much of each tick it worked (exact, from the totals); from near, its recorded laps. */
@@ -1130,13 +1264,13 @@ function trackDraw(top, w) {
     ink.fillRect(left, y, right - left + 0.5, h);
     const high = Math.max(share > 0.0005 ? 1.5 : 0, share * (h - 2));
     ink.globalAlpha = near ? 0.3 : 1;
-    ink.fillStyle = k.longest_lap_us >= hello.stall_ms * 1000 ? pattern.stall : color.run;
+    ink.fillStyle = stalls(k.longest_lap_us) ? pattern.stall : color.run;
     ink.fillRect(left, y + h - high, right - left + 0.5, high);
     ink.globalAlpha = 1;
   }
   let last = -1;
   for (let i = Math.max(0, firstAfter(rec.laps, "from", from) - 1); i < rec.laps.length && rec.laps[i].from < Math.min(view.to, horizon()); i++) {
-    const lap = rec.laps[i], stalled = lap.to - lap.from >= hello.stall_ms * 1000, x = Math.round(xOf(lap.to, w));
+    const lap = rec.laps[i], stalled = stalls(lap.to - lap.from), x = Math.round(xOf(lap.to, w));
     if (!stalled && (!near || (x === last && lap.to - lap.from < view.span / 2000))) continue; /* one line a pixel is enough */
     last = x;
     ink.globalAlpha = lap.own ? 0.5 : 1;
@@ -1200,7 +1334,12 @@ function chartDraw(ms) {
   const end = clamp(rows.shown.length - view.scroll, Math.min(fit, rows.shown.length), rows.shown.length);
   rows.visible = rowsVisible(fit, end);
   axisDraw(top, w, h);
-  rows.visible.forEach((r, i) => rowDraw(r, 8 + i * ROW, w));
+  let y = 8;
+  for (const r of rows.visible) {
+    rowDraw(r, y, w);
+    if (r.calls.length) callsRowDraw(r, y + ROW, w);
+    y += rowHigh(r) * ROW;
+  }
   if (!rows.shown.length) {
     ink.fillStyle = color.ash;
     ink.font = `14px ${color.sans}`;
@@ -1243,13 +1382,17 @@ function pan(us) {
 
 function select(r) {
   rows.selected = r;
+  wake();
   chart.dataset.selected = r?.number ?? "";
   detailShow();
 }
 
 function chartPointer() {
   let from = null;
-  const row = (e) => rows.visible[Math.floor((e.offsetY - 8) / ROW)];
+  const row = (e) => {
+    let y = 8;
+    return rows.visible.find((r) => (y += rowHigh(r) * ROW) > e.offsetY);
+  };
   chart.addEventListener("pointerdown", (e) => { from = { x: e.clientX, to: view.to, moved: false }; chart.setPointerCapture(e.pointerId); });
   chart.addEventListener("pointermove", (e) => {
     if (!from || Math.abs(e.clientX - from.x) < 4 && !from.moved) return;
@@ -1295,15 +1438,15 @@ function chartKeys(e) {
 const total = (r, ...kinds) => r.segments.filter((s) => kinds.includes(s.kind)).reduce((sum, s) => sum + s.to - s.from, 0);
 
 /* What a record says, and its colour. Null: it says nothing that another does not say. */
-function sentence(r, m, i) {
-  const before = r.notes[i - 1], queued = before?.kind === "queued" ? T.s.queued(duration(before.value)) : "";
+function sentence(r, m) {
+  const queued = m.queued ? T.s.queued(duration(m.queued)) : "";
   const isOrder = r.orders.find((o) => o.from === m.at);
   switch (m.kind) {
     case "bytes": return ["net", T.s.bytes(count(m.value), m.conn)];
     case "head": return ["net", T.s.head(m.name)];
-    case "step": return [m.value >= hello.stall_ms * 1000 ? "stall" : "run", T.s.step(m.name, duration(m.value))];
+    case "step": return [stalls(m.value) ? "stall" : "run", T.s.step(m.name, duration(m.took))];
     case "wait": return null;
-    case "woken": return [m.name, T.s.woken(T.waits[m.name] ?? m.name, duration(m.value)) + queued];
+    case "woken": return [m.name, T.s.woken(T.waits[m.name] ?? m.name, duration(m.took)) + queued];
     case "answer": return ["done", T.s.answer(m.value)];
     case "flushed": return ["net", T.s.flushed(count(m.value))];
     case "discarded": return ["stall", T.s.discarded];
@@ -1313,10 +1456,12 @@ function sentence(r, m, i) {
 
 function detailLines(r) {
   const lines = [];
-  r.notes.forEach((m, i) => {
-    const said = sentence(r, m, i);
-    if (said) lines.push([m.at - r.from, ...said]);
-  });
+  for (const m of r.notes) {
+    const said = sentence(r, m);
+    if (said) lines.push([m.at - r.from, ...said, m.took]);
+  }
+  const answered = r.calls.filter((c) => c.done).map((c) => c.to - c.from);
+  if (r.calls.length) lines.push([r.calls[0].from - r.from, "upstream", T.s.calls(r.calls.length, answered.length && duration(Math.min(...answered)), answered.length && duration(Math.max(...answered)))]);
   for (const o of r.orders) lines.push([o.from - r.from, "oven", T.s.bake(o.id, o.what, duration(o.due - o.from))]);
   if (!r.done && r.next === null && r.open && r.open.kind !== "net") lines.push([r.open.from - r.from, r.open.kind, T.s.wait(T.waits[r.open.kind] ?? r.open.kind)]);
   if (r.doubt) lines.push([r.mark - r.from, "net", T.s.lost]);
@@ -1329,8 +1474,8 @@ function detailShow() {
   if (!r) return box.replaceChildren(element("p", T.pick, { class: "empty" }));
   const run = total(r, "run"), wait = total(r, "db", "queue", "oven", "timer", "upstream");
   const list = element("ol");
-  for (const [at, kind, text] of detailLines(r)) {
-    const item = element("li", "", { "data-kind": kind });
+  for (const [at, kind, text, took] of detailLines(r)) {
+    const item = element("li", "", { "data-kind": kind, ...(took === undefined ? {} : { "data-us": took }) });
     item.append(element("time", `+${duration(at)}`), element("span", text));
     list.append(item);
   }
@@ -1339,21 +1484,33 @@ function detailShow() {
   slowly.addEventListener("click", () => { replayFrom(r.from - 60, (r.done ? r.to : rowEnd(r)) + 60); viewShow(r.from, r.done ? r.to : rowEnd(r)); });
   buttons.append(show, slowly);
   const functions = [...new Set(r.segments.map((s) => s.name).filter(Boolean))];
+  box.dataset.us = r.to - r.from;
   box.replaceChildren(element("h3", r.head || T.request(r.number)),
     element("p", r.done ? T.sum(duration(r.to - r.from), duration(run), duration(wait)) : T.alive, { class: "sum" }), ...(r.began ? [] : [element("p", T.sawNoStart, { class: "sum" })]), buttons, list,
     ...(functions.length ? [element("p", T.grep, { class: "sum" }), element("code", `grep -nE '${functions.join("|")}' app/*.c`)] : []));
-  r.told = r.notes.length;
+  r.told = r.notes.length + r.calls.length;
 }
 
 /* ---- the customer: the page buys pizzas like anybody else --------------------------------------------------------------------------- */
 
-const customer = { accounts: [], price: 3500, bakeMs: 3000, keys: 0 };
+const customer = { accounts: [], price: 3500, bakeMs: 3000 };
 class Refused extends Error {}
 
-async function ask(method, path, body, token) {
+const asking = { out: 0, since: 0 };
+
+async function ask(...request) {
+  if (!asking.out++) asking.since = performance.now();
+  wake();
+  try {
+    return await answered(...request);
+  } finally {
+    asking.out--;
+  }
+}
+
+async function answered(method, path, body, token) {
   const headers = body ? { "Content-Type": "application/json" } : {};
   if (token) headers.Authorization = `Bearer ${token}`;
-  if (path === "/transfers") headers["Idempotency-Key"] = `page-${Date.now()}-${customer.keys++}`;
   const response = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Refused(path.startsWith("/lab") && response.status === 404 ? T.labClosed : T.failed(response.status, answer.detail ?? answer.title ?? ""));
@@ -1367,22 +1524,8 @@ async function openAccount(name) {
   return account;
 }
 
-/* An account that can pay so much: one we have, or a new one, to which friends transfer what it lacks. */
-async function purse(cents) {
-  const rich = customer.accounts.find((a) => a.balance >= cents);
-  if (rich) return rich;
-  const buyer = await openAccount("Ana");
-  if (buyer.balance < cents) resultSay(T.chipping);
-  for (let friends = 0; buyer.balance < cents && friends < 40; friends++) {
-    const friend = await openAccount(["Bruno", "Carla", "Davi", "Elis"][friends % 4]);
-    const amount = Math.min(friend.balance, cents - buyer.balance);
-    if (amount <= 0) break;
-    await ask("POST", "/transfers", { to: buyer.id, amount_cents: amount, note: "pizza" }, friend.token);
-    friend.balance -= amount;
-    buyer.balance += amount;
-  }
-  return buyer;
-}
+/* An account that can pay so much: one we have, or a new one. */
+const purse = async (cents) => customer.accounts.find((a) => a.balance >= cents) ?? openAccount("Ana");
 
 async function order(n, account) {
   const placed = await ask("POST", "/orders", { flavor: "margherita", pizzas: n }, account.token);
@@ -1395,25 +1538,17 @@ async function orderOne(n) {
   resultSay(T.ordered(placed.id, n));
 }
 
-/* The accounts first, in batches, so that the orders themselves come at once. */
+/* The accounts first, so that the orders themselves come at once. */
 async function orderHundred() {
   const payers = [];
-  const drain = () => { for (const a of customer.accounts) for (let left = a.balance - (a.promised ?? 0); left >= customer.price && payers.length < 100; left -= customer.price) { payers.push(a); a.promised = (a.promised ?? 0) + customer.price; } };
-  try {
-    drain();
-    while (payers.length < 100) {
-      resultSay(T.opening(customer.accounts.length));
-      const before = payers.length;
-      await Promise.all(Array.from({ length: 10 }, () => openAccount("Turma")));
-      drain();
-      if (payers.length === before) break; /* new accounts hold too little for a pizza */
-    }
-    const begun = performance.now();
-    await Promise.all(payers.map((a) => order(1, a)));
-    resultSay(T.hundred(payers.length, duration((performance.now() - begun) * 1000)));
-  } finally {
-    for (const a of customer.accounts) a.promised = 0;
+  for (let opened = 0; payers.length < 100 && opened < 100; opened++) {
+    resultSay(T.opening);
+    const account = await openAccount("Turma"), n = Math.floor(account.balance / customer.price);
+    payers.push(...Array(Math.min(n, 100 - payers.length)).fill(account));
   }
+  const begun = performance.now();
+  await Promise.all(payers.map((a) => order(1, a)));
+  resultSay(T.hundred(payers.length, duration((performance.now() - begun) * 1000)));
 }
 
 async function lab(path, what) {
@@ -1433,15 +1568,12 @@ const URL_HERE = location.origin;
 const JSON_TYPE = "-H 'Content-Type: application/json'";
 const NEW_TOKEN = `TOKEN=$(curl -s ${URL_HERE}/accounts ${JSON_TYPE} -d '{"name":"Ana"}' | sed 's/.*"token":"\\([^"]*\\)".*/\\1/')`;
 const orderLine = (n, token = "$TOKEN") => `curl -i ${URL_HERE}/orders -H "Authorization: Bearer ${token}" ${JSON_TYPE} -d '{"flavor":"margherita","pizzas":${n}}'`;
-const CHIP_IN = `open() { curl -s ${URL_HERE}/accounts ${JSON_TYPE} -d '{"name":"Ana"}'; }; part() { sed "s/.*\\"$1\\":\\"*\\([^,\\"}]*\\).*/\\1/"; }
-ME=$(open); TOKEN=$(echo "$ME" | part token); ID=$(echo "$ME" | part id)
-for FRIEND in 1 2 3; do curl -s ${URL_HERE}/transfers -H "Authorization: Bearer $(open | part token)" -H "Idempotency-Key: $RANDOM$RANDOM" ${JSON_TYPE} -d "{\\"to\\":$ID,\\"amount_cents\\":9000}"; done`;
 const HUNDRED = `seq 100 | xargs -P 100 -I% sh -c 'T=$(curl -s ${URL_HERE}/accounts -H "Content-Type: application/json" -d "{\\"name\\":\\"Ana %\\"}" | sed "s/.*\\"token\\":\\"//;s/\\".*//"); curl -s ${URL_HERE}/orders -H "Authorization: Bearer $T" -H "Content-Type: application/json" -d "{\\"flavor\\":\\"margherita\\",\\"pizzas\\":1}"'`;
 const labLine = (path) => `curl "${URL_HERE}${path}"`;
 
 const CONTROLS = {
   one: { kind: "oven", pizzas: 1, act: () => orderOne(1), curl: `${NEW_TOKEN}\n${orderLine(1)}` },
-  ten: { kind: "oven", pizzas: 10, act: () => orderOne(10), curl: `${CHIP_IN}\n${orderLine(10)}` },
+  ten: { kind: "oven", pizzas: 10, act: () => orderOne(10), curl: `${NEW_TOKEN}\n${orderLine(10)}` },
   hundred: { kind: "oven", act: orderHundred, curl: HUNDRED },
   slow: { kind: "db", path: "/lab/thread?ms=1500" },
   together: { kind: "upstream", path: "/lab/socket?n=20&ms=300&mode=together" },
@@ -1553,6 +1685,7 @@ function tourPlace() {
 const systemLight = matchMedia("(prefers-color-scheme: light)");
 
 function themeSet(theme) {
+  wake();
   if (theme) document.documentElement.dataset.theme = theme;
   colorsRead();
 }
@@ -1584,16 +1717,38 @@ function buttonsWire() {
     if (hit) select(hit.r);
   });
   /* A page that the browser keeps for the way back would keep its stream too, and a browser opens only six connections. */
-  addEventListener("pagehide", () => connection.source.close());
+  addEventListener("pagehide", () => connection.close());
   addEventListener("pageshow", (e) => { if (e.persisted) listen(); });
   systemLight.addEventListener("change", colorsRead);
   addEventListener("scroll", tourPlace, { passive: true });
-  new ResizeObserver(() => { stageMeasure(); tourPlace(); }).observe(stage);
+  new ResizeObserver(() => { stageMeasure(); tourPlace(); wake(); }).observe(stage);
+  for (const touch of ["click", "keydown", "pointerdown", "pointermove", "wheel", "change", "resize", "visibilitychange"]) addEventListener(touch, () => wake(), { capture: true, passive: true });
 }
 
-let lastFrame = 0, lastWords = 0;
+/* ---- frames, while there is something to see ------------------------------------------------------------------------------------------ */
+
+let lastFrame = 0, lastWords = 0, frameAsked = 0, nap = 0;
+
+function wake() {
+  frameAsked ||= requestAnimationFrame(frame);
+}
+
+/* In how many ms something will have moved: 0, the next frame; Infinity, not until somebody wakes us. */
+function stillFor(now) {
+  const live = play.mode === "live", visible = (r) => rowEnd(r) > view.to - view.span;
+  if (play.mode === "replay" || hops.length || ring.due > 0 || ring.heat > 0 || (live && rec.moves.slice(play.next).some(isNews))) return 0;
+  if ([...tokens.values()].some((t) => t.x === null || t.moving || t.last || (t.place === "loop" && now - t.rest < pace))) return 0;
+  if ([...discs.values()].some((d) => d.left || d.moving)) return 0;
+  if (live && (ordersBaking(play.at).length || rows.visible.some(visible) || tokens.size || now < Math.max(shown.until, shown.stall))) return 90;
+  if (shown.alarm < Infinity && !$("alarm").hidden) return 100;
+  if ([...$("interest").children].some((chip) => chip.off)) return 100;
+  if (!live || connection.state !== "live") return Infinity;
+  return stage.dataset.loop === "silent" ? 100 : Math.max(60, SILENCE_MS - hello.tick_ms - overdue(now) + 20);
+}
 
 function frame(now) {
+  frameAsked = 0;
+  clearTimeout(nap);
   const ms = Math.min(100, now - lastFrame);
   lastFrame = now;
   frameMs = ms;
@@ -1602,15 +1757,18 @@ function frame(now) {
   tokensMove(now);
   stageDraw(now, ms);
   chartDraw(ms);
-  if (now - lastWords > 90) { /* words ten times a second are enough */
+  const still = stillFor(now);
+  if (now - lastWords > 90 || still || play.mode === "replay") { /* words ten times a second are enough */
     lastWords = now;
     sayWhatTheLoopDoes(now);
     if (play.mode !== "live") numbersShow();
-    if (rows.selected && rows.selected.told !== rows.selected.notes.length) detailShow();
+    if (rows.selected && rows.selected.told !== rows.selected.notes.length + rows.selected.calls.length) detailShow();
     stage.dataset.playhead = Math.round(play.at);
     chart.dataset.span = Math.round(view.span);
+    chart.dataset.rows = rows.visible.map((r) => (r.calls.length ? `${r.head} ×${r.calls.length}` : r.head)).join("\n");
   }
-  requestAnimationFrame(frame);
+  if (!still) wake();
+  else if (still < Infinity) nap = setTimeout(wake, still);
 }
 
 function start() {
@@ -1623,7 +1781,7 @@ function start() {
   listen();
   menuRead().catch(() => {}); /* then the price stays as it is on the menu by default */
   if (!localStorage.getItem("forno.tour")) tourGo(0);
-  requestAnimationFrame(frame);
+  wake();
 }
 
 start();
