@@ -447,6 +447,23 @@ def test_a_thousand_requests_in_one_write_are_answered_in_order(server):
         assert client.api("GET", "/healthz").status == 200, "expected nothing more, and the connection to stay"
 
 
+def test_a_slow_reader_gets_every_answer_whole_and_in_order(server):
+    """Trap: the partial write. These are megabytes, and he does not begin to read before his small buffer and the kernel's are full:
+    again and again send() takes a part of an answer."""
+    paths = "/page.js", "/openapi.json", "/healthz", "/page.css"
+    whole = {path: server.api("GET", path).body for path in paths}
+    asked = [paths[i * i % 11 % 4] for i in range(300)]
+    before = server.metric("forno_sent_bytes_total")
+    with server.connect(receive_buffer=4096) as client:
+        for path in asked:
+            client.ask("GET", path)
+        server.wait_for_metric("forno_sent_bytes_total", lambda n: n >= before + len(whole["/page.js"]))
+        for i, path in enumerate(asked):
+            r = client.response()
+            assert r.status == 200 and r.body == whole[path], f"expected {path} as answer {i}, got {r}"
+        assert client.api("GET", "/healthz").status == 200, "expected nothing more, and the connection to stay"
+
+
 def test_pipelined_writes_are_done_in_order(server):
     with server.connect() as client:
         for i in range(50):
