@@ -25,7 +25,7 @@ from wire import Client, wait_until
 
 STEPPING = wire.BINARY + "-steps"
 # Every how manieth point is visited, by the clock: primes, so that no rhythm in the calls is followed.
-STRIDES = {True: 1, False: 1} if os.environ.get("FORNO_EVERY_STEP") else {True: 17, False: 61}
+STRIDES = {True: 1, False: 1} if os.environ.get("FORNO_EVERY_STEP") else {True: 37, False: 97}
 FEWEST = {"kill": 300, "fail": 400}  # points that there must be, at least: fewer, and something is not counted
 OPENING = 10_000_000
 HOUR = 3_600_000
