@@ -13,7 +13,7 @@ LDFLAGS  = -pie -Wl,-z,relro,-z,now
 PACKAGES   = sqlite3 libcjson libsodium
 PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
 PKG_LIBS   = $(shell pkg-config --libs $(PACKAGES))
-COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -MMD -MP
+COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 
 # The same by their names in Debian and Ubuntu.
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
@@ -24,10 +24,10 @@ DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask pyt
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin python3
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
-SOURCES   := $(wildcard *.c app/*.c)
+SOURCES   := $(wildcard *.c reactor/*.c app/*.c)
 UNITS     := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FORMATTED  = $(wildcard *.[ch] app/*.[ch] bench/*.c tests/*/*.[ch])
+FORMATTED  = $(wildcard *.[ch] reactor/*.[ch] app/*.[ch] bench/*.c tests/*/*.[ch])
 
 # What tests/faults/wrap.c can make fail.
 FAULTS = accept4 recv send epoll_wait epoll_ctl malloc calloc realloc
@@ -204,7 +204,7 @@ OURS  = sqlite3_step sqlite3_errcode db_open randombytes_buf upstream_leads_home
 
 build/fuzz/%: CC = clang
 build/fuzz/fuzz_http: build/fuzz/tests/fuzz/fuzz_http.o build/fuzz/http.o
-build/fuzz/fuzz_upstream: $(addprefix build/fuzz/,tests/fuzz/fuzz_upstream.o tests/fuzz/world.o upstream.o loop.o http.o)
+build/fuzz/fuzz_upstream: $(addprefix build/fuzz/,tests/fuzz/fuzz_upstream.o tests/fuzz/world.o reactor/upstream.o reactor/loop.o http.o)
 build/fuzz/fuzz_server: $(addprefix build/fuzz/,tests/fuzz/fuzz_server.o tests/fuzz/world.o) $(filter-out build/fuzz/server.o,$(OBJECTS_fuzz))
 build/fuzz/fuzz_upstream: WRAPPED = $(WORLD)
 build/fuzz/fuzz_server: WRAPPED = $(WORLD) $(OURS)
@@ -216,7 +216,7 @@ build/fuzz/fuzz_%:
 check: need-check
 	clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	  -D__linux__ -U_GNU_SOURCE --suppress=missingIncludeSystem *.c app/*.c
+	  -D__linux__ -U_GNU_SOURCE --suppress=missingIncludeSystem -I. *.c reactor/*.c app/*.c
 	@for cc in gcc clang; do echo "$$cc -Werror"; for f in $(SOURCES); do \
 	  $(MAKE) -s --no-print-directory CC=$$cc WERROR=-Werror SOURCE=$$f compiles || exit 1; done; done
 	@$(MAKE) -s --no-print-directory layering model

@@ -6,7 +6,7 @@
  * waited for it; a write that fails undoes only itself; a commit that fails, fails all of them, and they are told so. */
 #include "db.h"
 
-#include "loop.h"
+#include "reactor/loop.h"
 
 #include <assert.h>
 #include <errno.h>

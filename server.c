@@ -3,11 +3,11 @@
  * It owns the listening sockets and the signalfd. What happens after accept() is conn.c's business, what is asked and answered
  * is the application's. The subtle thing is what to do when descriptors run out: a listener that stays readable but cannot be
  * accepted from would spin, so it is disarmed until a connection closes. */
-#include "server.h"
+#include "app/start.h"
 
-#include "conn.h"
-#include "peers.h"
-#include "upstream.h"
+#include "reactor/conn.h"
+#include "reactor/peers.h"
+#include "reactor/upstream.h"
 
 #include <argp.h>
 #include <ctype.h>
@@ -35,7 +35,10 @@
 #define TRIM_NS NS_PER_S /* malloc is asked to give memory back this often at most */
 
 static struct {
-    struct options options;
+    struct app_options app;
+    const char *port, *audit_path; /* NULL: serve */
+    int64_t drain_ms;
+    size_t max_conns; /* 0: what the descriptor limit allows */
     enum log_style log_style;
     bool narrate;
     struct watch listeners[LISTENERS_MAX];
@@ -126,20 +129,20 @@ static enum log_style log_style(struct argp_state *state, const char *text)
 
 static error_t set_option(int key, char *arg, struct argp_state *state)
 {
-    struct options *o = &server.options;
+    struct app_options *o = &server.app;
 
     switch (key) {
     case 'h': o->host = arg; break;
     case 'p':
         number(state, arg, "--port", 0, 65535);
-        o->port = arg;
+        server.port = arg;
         break;
     case 'd': o->db_path = arg; break;
     case OPT_OPENING_CREDIT: o->opening_credit_cents = number(state, arg, "--opening-credit", 0, INT64_C(1000000000000)); break;
     case OPT_BAKE_MS: o->bake_ms = number(state, arg, "--bake-ms", 0, 86400000); break;
     case OPT_LOG: server.log_style = log_style(state, arg); break;
-    case OPT_DRAIN: o->drain_ms = 1000 * number(state, arg, "--drain", 0, 3600); break;
-    case OPT_MAX_CONNS: o->max_conns = (size_t)number(state, arg, "--max-conns", 1, 10000000); break;
+    case OPT_DRAIN: server.drain_ms = 1000 * number(state, arg, "--drain", 0, 3600); break;
+    case OPT_MAX_CONNS: server.max_conns = (size_t)number(state, arg, "--max-conns", 1, 10000000); break;
     case OPT_MAX_CONNS_PER_IP: peers_limit((unsigned)number(state, arg, "--max-conns-per-ip", 1, 10000000)); break;
     case OPT_COURIER: o->courier = arg; break;
     case OPT_LAB: o->lab = LAB_ON; break;
@@ -148,7 +151,7 @@ static error_t set_option(int key, char *arg, struct argp_state *state)
     case OPT_TRACE: server.narrate = true; break;
     case OPT_STALL_MS: o->stall_ms = number(state, arg, "--stall-ms", 0, 3600000); break;
     case OPT_GROUP: o->group_max = (unsigned)number(state, arg, "--group-max", 1, 1000000); break;
-    case OPT_AUDIT: o->audit_path = arg; break;
+    case OPT_AUDIT: server.audit_path = arg; break;
     case ARGP_KEY_ARG: argp_error(state, "what is '%s'? There are only options here", arg); break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -198,15 +201,15 @@ static void read_options(int argc, char **argv)
                "When it listens it prints its address. Then:  curl http://127.0.0.1:8000/",
     };
 
-    server.options = (struct options){
+    server.app = (struct app_options){
         .host = "127.0.0.1",
-        .port = "8000",
         .db_path = "forno.db",
         .opening_credit_cents = 100000,
         .bake_ms = -1,
-        .drain_ms = 10000,
         .stall_ms = 50,
     };
+    server.port = "8000";
+    server.drain_ms = 10000;
     server.log_style = LOG_TEXT;
     argp_program_version_hook = print_version;
     argp_err_exit_status = 2;
@@ -232,7 +235,7 @@ static void accept_pause(void)
 
 static void accept_resume(void)
 {
-    if (!server.paused || counters.conns >= server.options.max_conns) return;
+    if (!server.paused || counters.conns >= server.max_conns) return;
     server.paused = false;
     timer_cancel(&server.resume);
     listeners_arm();
@@ -241,7 +244,7 @@ static void accept_resume(void)
 static void accept_look_again(struct timer *t)
 {
     watch_arm(&server.own_door, EPOLLIN);
-    if (counters.conns >= server.options.max_conns && !conns_make_room()) timer_start(t, loop_now_ns() + ACCEPT_PAUSE_NS);
+    if (counters.conns >= server.max_conns && !conns_make_room()) timer_start(t, loop_now_ns() + ACCEPT_PAUSE_NS);
     accept_resume();
 }
 
@@ -252,7 +255,7 @@ static void listener_ready(struct watch *w, uint32_t events)
         struct sockaddr_storage peer;
         socklen_t len = sizeof peer;
 
-        if (counters.conns >= server.options.max_conns && !conns_make_room()) {
+        if (counters.conns >= server.max_conns && !conns_make_room()) {
             accept_pause();
             return;
         }
@@ -351,8 +354,8 @@ static void open_listeners(void)
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE}, *list;
     struct sockaddr_storage first;
     socklen_t len = sizeof first;
-    const struct options *o = &server.options;
-    int rc = getaddrinfo(o->host, o->port, &hints, &list);
+    const struct app_options *o = &server.app;
+    int rc = getaddrinfo(o->host, server.port, &hints, &list);
 
     if (rc != 0) die("cannot find the address %s: %s", o->host, gai_strerror(rc));
     for (const struct addrinfo *a = list; a && server.listeners_len < LISTENERS_MAX; a = a->ai_next) {
@@ -361,8 +364,8 @@ static void open_listeners(void)
 
         if (fd < 0 && !is_first) continue; /* "localhost" where IPv6 is switched off: one address will do */
         if (fd < 0 && errno == EADDRINUSE)
-            die("port %s on %s is in use: choose another with --port, or let --port 0 find one", o->port, o->host);
-        if (fd < 0) die("cannot listen on %s, port %s: %s", o->host, o->port, strerror(errno));
+            die("port %s on %s is in use: choose another with --port, or let --port 0 find one", server.port, o->host);
+        if (fd < 0) die("cannot listen on %s, port %s: %s", o->host, server.port, strerror(errno));
         if (is_first && getsockname(fd, (struct sockaddr *)&first, &len) != 0) die("getsockname: %s", strerror(errno));
         listener_add(fd);
     }
@@ -427,7 +430,7 @@ static void announce(const char *name)
         loopback = loopback && is_loopback(&address);
         upstream_home(&address);
     }
-    if (!server.options.courier) open_own_door(own_door, sizeof own_door);
+    if (!server.app.courier) open_own_door(own_door, sizeof own_door);
     if (!app_listening(own_door, loopback, error, sizeof error)) die("%s", error);
     if (!name) name = host;
     printf(strchr(name, ':') ? "listening on http://[%s]:%s\n" : "listening on http://%s:%s\n", name, port);
@@ -438,13 +441,12 @@ static void announce(const char *name)
 static void raise_descriptor_limit(void)
 {
     struct rlimit limit;
-    struct options *o = &server.options;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0) die("getrlimit: %s", strerror(errno));
     limit.rlim_cur = limit.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &limit) != 0) getrlimit(RLIMIT_NOFILE, &limit);
     size_t allowed = limit.rlim_cur > 2 * FDS_RESERVED ? (size_t)limit.rlim_cur - FDS_RESERVED : (size_t)limit.rlim_cur / 2;
-    if (!o->max_conns || o->max_conns > allowed) o->max_conns = allowed;
+    if (!server.max_conns || server.max_conns > allowed) server.max_conns = allowed;
 }
 
 /* Tell a service manager how we are, sd_notify(3): one datagram to the socket named in NOTIFY_SOCKET, if there is one. */
@@ -481,7 +483,7 @@ static void drain(int signal)
     notify_manager("STOPPING=1");
     for (size_t i = 0; i < server.listeners_len; i++) watch_close(&server.listeners[i]);
     server.listeners_len = 0;
-    timer_start(&server.drain_over, loop_now_ns() + server.options.drain_ms * NS_PER_MS);
+    timer_start(&server.drain_over, loop_now_ns() + server.drain_ms * NS_PER_MS);
     conns_drain();
 }
 
@@ -541,20 +543,20 @@ int main(int argc, char **argv)
     char error[512];
 
     read_options(argc, argv);
-    if (server.options.audit_path) return app_audit(server.options.audit_path);
+    if (server.audit_path) return app_audit(server.audit_path);
     raise_descriptor_limit();
     if (loop_open() != 0) die("cannot make an event loop: %s", strerror(errno));
     open_signals();
-    trace_open(server.log_style, server.options.stall_ms, server.narrate);
+    trace_open(server.log_style, server.app.stall_ms, server.narrate);
     server.resume.fired = accept_look_again;
     server.drain_over.fired = drain_is_over;
-    conns_on_close(accept_resume);
+    conns_serve(app_route, accept_resume);
     loop_before_sleep(before_sleep);
     bool activated = take_listeners();
     if (!activated) open_listeners();
     /* After the listeners, so that a port in use leaves no database behind. Who comes meanwhile waits in the backlog. */
-    if (!app_start(&server.options, error, sizeof error)) die("%s", error);
-    announce(activated ? NULL : server.options.host);
+    if (!app_start(&server.app, error, sizeof error)) die("%s", error);
+    announce(activated ? NULL : server.app.host);
     notify_manager("READY=1");
 
     int rc = loop_run();

@@ -2,18 +2,13 @@
 #ifndef FORNO_APP_H
 #define FORNO_APP_H
 
-#include "../db.h"
-#include "../server.h"
-#include "../upstream.h"
+#include "db.h"
+#include "reactor/req.h"
+#include "reactor/upstream.h"
 
 #include <cjson/cJSON.h>
 
-extern const struct options *app_options;
-
-/* ---- routes.c ------------------------------------------------------------------------------------------------------------------ */
-
-/* The text at GET /: a curl line for everything that whoever asks may use now. */
-void put_menu(struct buf *out, const struct req *r, const char *url);
+extern const struct app_options *app_options;
 
 /* ---- asked.c ------------------------------------------------------------------------------------------------------------------- */
 
@@ -81,9 +76,6 @@ void respond_db_problem(struct req *r, enum db_rc rc);
 
 /* What the parser said. */
 void respond_parse_problem(struct req *r);
-
-void get_problems(struct req *r);
-void get_problem(struct req *r);
 
 /* ---- json.c ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -186,27 +178,7 @@ struct op *all_add(struct all *all, struct part *part, void (*done)(struct part 
 #define TOKEN_SIZE (TOKEN_LEN + 1)
 void fresh_token(char text[TOKEN_SIZE], struct db_token *hashed);
 
-void post_account(struct req *r);
-void get_account(struct req *r);
-void get_entries(struct req *r);
-void post_transfer(struct req *r);
-
 void orders_start(void);
-void get_menu(struct req *r);
-void post_order(struct req *r);
-void get_order(struct req *r);
-void get_orders(struct req *r);
-void delete_order(struct req *r);
-void get_order_events(struct req *r);
-
-void get_courier_quote(struct req *r);
-void get_delivery(struct req *r);
-
-void get_lab_timer(struct req *r);
-void get_lab_thread(struct req *r);
-void get_lab_socket(struct req *r);
-void get_lab_block(struct req *r);
-void post_lab_lost_update(struct req *r);
 
 size_t orders_baking(void); /* in the oven now, as far as this process has placed them */
 
@@ -217,20 +189,12 @@ struct baking {
 };
 void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigned max);
 
-void get_loop(struct req *r);
-void get_loop_events(struct req *r);
 void loop_viewers_wake(void); /* somebody else's request has come: there is something to tell again */
 
 void pages_start(void);
-void get_page_file(struct req *r); /* the live page itself, and what it loads: the one that the route names */
 
 /* The address that the client used, http://HOST, so that what is printed can be pasted. */
 #define ADDRESS_SIZE 300
 void address_used(const struct req *r, char *text, size_t size);
-
-void get_front(struct req *r);
-void get_healthz(struct req *r);
-void get_readyz(struct req *r);
-void get_metrics(struct req *r);
 
 #endif

@@ -1,5 +1,5 @@
 /* asked.c: what a request says beside its method and its path, for all handlers: whose it is, its query, its preferences. */
-#include "app.h"
+#include "app/app.h"
 
 #include <sodium.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* bank.c: accounts, their ledgers, transfers. I see my balance, never my colleague's, and I cannot change it uncontrolledly. */
-#include "app.h"
+#include "app/app.h"
+#include "app/start.h"
 
 #include <sodium.h>
 #include <stdio.h>

@@ -2,7 +2,8 @@
  *
  * By default the two meet on one thread: the call goes out through a socket and comes back through another, both in the same
  * epoll. Nothing waits in place, so nothing deadlocks. */
-#include "app.h"
+#include "app/app.h"
+#include "app/start.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -2,7 +2,7 @@
  *
  * cJSON takes what RFC 8259 does not (control bytes as white space, 01, 1., raw control bytes in strings, invalid UTF-8, names
  * that occur twice, numbers rounded to a double). A bank must not guess, so the bytes are looked over once before it sees them. */
-#include "app.h"
+#include "app/app.h"
 
 #include <inttypes.h>
 #include <stdio.h>

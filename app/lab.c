@@ -1,5 +1,6 @@
 /* lab.c: the tutorial's demonstration, done right: three ways to wait, and what becomes of everybody else meanwhile. */
-#include "app.h"
+#include "app/app.h"
+#include "app/start.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,7 +1,8 @@
 /* loopview.c: the loop, shown while it runs: GET /loop for a terminal, GET /loop/events for the page.
  *
  * The one who looks is part of what he looks at: his own requests are marked, and not counted among the others. */
-#include "app.h"
+#include "app/app.h"
+#include "app/start.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -150,17 +151,17 @@ static void tell_baking(const struct baking *b, void *list)
 }
 
 /* [req, conn, method and target, what it waits for, since_us] */
-static void tell_alive(const struct req *r, void *list)
+static void tell_alive(const struct req_waiting *w, void *list)
 {
-    struct slice method = http_method_text(&r->msg), target = http_target(&r->msg);
+    struct slice method = http_method_text(&w->r->msg), target = http_target(&w->r->msg);
     char head[sizeof((struct trace_record *)0)->name];
-    cJSON *json = tell_row(list, r->trace);
+    cJSON *json = tell_row(list, w->number);
 
     snprintf(head, sizeof head, "%.*s %.*s", (int)method.len, method.at, (int)target.len, target.at);
-    json_append(json, json_integer(req_conn(r)));
+    json_append(json, json_integer(req_conn(w->r)));
     json_append(json, cJSON_CreateString(head));
-    json_append(json, cJSON_CreateString(r->op.what));
-    json_append(json, json_integer(trace_us(r->awaited_ns)));
+    json_append(json, cJSON_CreateString(w->what));
+    json_append(json, json_integer(trace_us(w->since_ns)));
 }
 
 void get_loop_events(struct req *r)
@@ -184,7 +185,7 @@ void get_loop_events(struct req *r)
     json_add_integer(hello, "rest_ms", REST_NS / NS_PER_MS);
     json_add_integer(hello, "stall_ms", app_options->stall_ms);
     json_add_integer(hello, "conn", req_conn(r));
-    r->trace = 0; /* the telling itself is not told, but for its laps */
+    req_unrecorded(r); /* the telling itself is not told, but for its laps */
     viewer_enter(v);
     oven_tell(tell_baking, cJSON_AddArrayToObject(hello, "baking"), BAKING_TOLD);
     reqs_tell(tell_alive, cJSON_AddArrayToObject(hello, "alive"), ALIVE_TOLD);

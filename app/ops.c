@@ -1,5 +1,6 @@
 /* ops.c: the front door, and what an operator asks. */
-#include "app.h"
+#include "app/app.h"
+#include "app/router.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,7 +2,8 @@
  *
  * An order's fate is fixed in the database when it is placed: nothing here has to happen for a pizza to become ready. What is
  * kept here is only who is waiting: for the time to pass, or for a knock. Whoever is woken looks in the database again. */
-#include "app.h"
+#include "app/app.h"
+#include "app/start.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* pages.c: the live page and the API description, inside the binary: no file to lose, no path to traverse. */
-#include "app.h"
+#include "app/app.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* problems.c: every error the service can answer with, in one table (RFC 9457), and the pages that explain them. */
-#include "app.h"
+#include "app/app.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* waits.c: waiting for the time, for a knock at a door, and for several things at once.
  *
  * A timer is only a promise to look again: whoever is woken here looks for himself how things stand. */
-#include "app.h"
+#include "app/app.h"
 
 #define BUCKETS 4096
 

@@ -2,7 +2,7 @@
  *
  * The request is fed as a server feeds it: whole, out of a buffer that is warm, into a message that has been used before.
  * Linked with the very http.o that is in the server. */
-#include "../http.h"
+#include "http.h"
 
 #include <assert.h>
 #include <stdio.h>

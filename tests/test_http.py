@@ -588,8 +588,8 @@ def test_a_method_that_is_wrong_here_is_405_and_tells_what_is_right(method, rout
 
 
 # The table, the description and the menu: three lists of the same endpoints, and none may leave one out.
-ROW = r'\{HTTP_(\w+), "([^"]+)", STEP\(\w+\), [\w |]+,\s*(?:NULL|"([^"]*)"), \w+,\s*(NULL)?'
-ROWS = re.findall(ROW, (HERE / "app/routes.c").read_text())
+ROW = r'ROUTE\((\w+), "([^"]+)", \w+, [\w |]+,\s*(?:NULL|"([^"]*)"), \w+,\s*(NULL)?'
+ROWS = re.findall(ROW, (HERE / "app/routes.inc").read_text())
 TABLE = {(method, path): set(re.findall(r"\w+", query)) for method, path, query, no_menu in ROWS if not no_menu}
 
 

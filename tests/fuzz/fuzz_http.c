@@ -4,7 +4,7 @@
  * r responses, h responses to HEAD; in capitals with a small limit for bodies. Each further one is the size of a piece ('1' is
  * one byte, '9' nine, 'z' 74), round and round. What is read whole and what is read in those pieces is written down in full,
  * message by message, and the two accounts are compared. So a seed reads as: "q13", then a request. */
-#include "../../http.h"
+#include "http.h"
 
 #include <ctype.h>
 #include <stdio.h>

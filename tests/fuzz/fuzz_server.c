@@ -5,9 +5,10 @@
  * one line of choices (any characters; none left: always the first choice), then the client's bytes, any number of requests.
  * Asserted: what comes back is HTTP, one answer to each request, of a kind that API.md allows; and when all is over nothing is left:
  * no descriptor, no timer, no request. Whoever adds an endpoint or an operation of the database adds nothing here. */
-#include "../../app/app.h"
-#include "../../conn.h"
-#include "../../loop.h"
+#include "app/app.h"
+#include "app/start.h"
+#include "reactor/conn.h"
+#include "reactor/loop.h"
 #include "world.h"
 
 #include <errno.h>
@@ -402,12 +403,13 @@ static void furnish(void)
 
 static void start(void)
 {
-    static struct options options = {.db_path = path, .opening_credit_cents = 1000000, .bake_ms = -1, .host = "127.0.0.1"};
+    static struct app_options options = {.db_path = path, .opening_credit_cents = 1000000, .bake_ms = -1, .host = "127.0.0.1"};
     char error[256];
 
     snprintf(path, sizeof path, "%s/forno-fuzz-%d.db", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp", (int)getpid());
     atexit(forget_file);
     must(loop_open() == 0);
+    conns_serve(app_route, NULL);
     trace_open(LOG_OFF, 0, false);
     must(app_start(&options, error, sizeof error) && app_listening("http://127.0.0.1:1", true, error, sizeof error));
     furnish();

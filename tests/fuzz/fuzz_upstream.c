@@ -4,8 +4,8 @@
  * An input is one line of sizes, then what the courier sends. Each character is the size of a piece ('1' is one byte, '9' nine, 'z'
  * 74, and more of each when the whole is long), round and round; when all is sent the courier closes, or, if the first is a capital, stays silent. The same is sent whole, in
  * those pieces, and in small ones: it must come to the same. So a seed reads as: "13", then a response. */
-#include "../../loop.h"
-#include "../../upstream.h"
+#include "reactor/loop.h"
+#include "reactor/upstream.h"
 #include "world.h"
 
 #include <ctype.h>

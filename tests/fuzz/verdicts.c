@@ -2,7 +2,7 @@
  *
  * A file is an input of fuzz_http or fuzz_server: a line of controls, then the bytes. A line for each: the file, "done", "failed" or
  * "more" (it is not all there), how many bytes were consumed, and the body in hexadecimal or what is wrong. */
-#include "../../http.h"
+#include "http.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,7 +2,7 @@
  * timer that is due first. So a minute's silence costs nothing, and a deadline is never near by chance. */
 #include "world.h"
 
-#include "../../loop.h"
+#include "reactor/loop.h"
 
 #include <errno.h>
 #include <poll.h>

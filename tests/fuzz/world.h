@@ -6,7 +6,7 @@
 #ifndef WORLD_H
 #define WORLD_H
 
-#include "../../http.h"
+#include "http.h"
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -45,7 +45,7 @@ inline cond_wait() {
 }
 inline cond_signal() { atomic { waiting = false; printf("wakes the worker, if it sleeps\n") } }
 
-/* ---- loop.c: loop_post */
+/* ---- reactor/loop.c: loop_post */
 inline loop_post(list) {
 #ifdef RING_FIRST
     ring();
@@ -63,7 +63,7 @@ inline loop_post(list) {
 #endif
 }
 
-/* ---- loop.c: take_posted */
+/* ---- reactor/loop.c: take_posted */
 inline take_posted() {
 #ifndef TAKE_FIRST
     silence();                                           /* | read(loop.post_watch.fd */
@@ -77,7 +77,7 @@ inline take_posted() {
 #endif
 }
 
-/* ---- loop.c: complete_some */
+/* ---- reactor/loop.c: complete_some */
 inline complete_some() {
     completed = 0;
     do
@@ -91,7 +91,7 @@ inline complete_some() {
     od
 }
 
-/* ---- loop.c: posts_ready. The crowd, which goes after the others, is a matter of order. */
+/* ---- reactor/loop.c: posts_ready. The crowd, which goes after the others, is a matter of order. */
 inline posts_ready() {
     take_posted();                                       /* | take_posted() */
     complete_some();                                     /* | complete_some(&loop.taken */
@@ -173,7 +173,7 @@ active proctype worker() {
     joined = true
 }
 
-/* ---- upstream.c: look_up_thread */
+/* ---- reactor/upstream.c: look_up_thread */
 active proctype look_up_thread() {
     bool was_empty;
 
@@ -181,7 +181,7 @@ active proctype look_up_thread() {
     loop_post(LOOK_UP)                                   /* | loop_post(&names.op) | pthread_mutex_unlock(&names.lock) */
 }
 
-/* ---- loop.c: run_lap */
+/* ---- reactor/loop.c: run_lap */
 active proctype loop() {
     byte next = 1, op, completed;
     bool was_empty, patient;

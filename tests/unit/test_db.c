@@ -26,8 +26,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../../db.h"
-#include "../../loop.h"
+#include "db.h"
+#include "reactor/loop.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 #define EVENTS_TOLD 1000 /* as in db.c */

@@ -19,7 +19,7 @@
 
 #include <cmocka.h> /* after the headers that it needs */
 
-#include "../../http.h"
+#include "http.h"
 
 /* ---- memory that runs out on demand ---------------------------------------------------------------------------------- */
 

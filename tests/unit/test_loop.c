@@ -29,7 +29,7 @@
 
 #include <cmocka.h> /* after the headers that it needs */
 
-#include "../../loop.h"
+#include "reactor/loop.h"
 
 #define containing(member_at, type, member) ((type *)(void *)((char *)(member_at)-offsetof(type, member)))
 

@@ -17,8 +17,8 @@
 
 #include <cmocka.h> /* after the headers that it needs */
 
-#include "../../loop.h"
-#include "../../trace.h"
+#include "reactor/loop.h"
+#include "reactor/trace.h"
 
 #define DEADLINE_S 20
 

@@ -2,7 +2,7 @@
  *
  * It owns one small record for each address that is connected at the moment, and none for the rest. An IPv6 client is a /64:
  * whoever has one address of it has them all. */
-#include "peers.h"
+#include "reactor/peers.h"
 
 #include <netinet/in.h>
 #include <stdint.h>

@@ -2,15 +2,16 @@
 #ifndef FORNO_CONN_H
 #define FORNO_CONN_H
 
-#include <stdbool.h>
-#include <stddef.h>
+#include "reactor/audience.h"
+
 #include <sys/socket.h>
 
 /* Serve a freshly accepted nonblocking socket. Takes fd in any case. `address`: whose connection it is, for peers.h; NULL: our own. */
 void conn_open(int fd, const struct sockaddr_storage *address);
 
-/* Called whenever a connection has closed: a descriptor is free again. */
-void conns_on_close(void (*hook)(void));
+/* Before the first: who finds the first step of a request, and who is called whenever a connection has closed, so that a descriptor is free
+ * again. */
+void conns_serve(route_fn *route, void (*on_close)(void));
 
 /* Close those that have been idle longest, for a second at least, an eighth of all at most. Returns how many that were. A look at every connection: only for
  * when there is no room for a newcomer. */

@@ -3,9 +3,9 @@
  * It owns what is known about the server's work, and stderr. It never waits and never changes what it watches. The subtle
  * thing is stderr: a pipe that nobody reads would stop a logging loop dead, so lines are gathered, written once a lap as far
  * as stderr takes them without waiting, and beyond a bound they are dropped and counted. */
-#include "trace.h"
+#include "reactor/trace.h"
 
-#include "loop.h"
+#include "reactor/loop.h"
 
 #include <errno.h>
 #include <fcntl.h>

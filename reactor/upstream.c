@@ -3,7 +3,7 @@
  * It owns the connections to the courier: those at work, and a pool of idle ones. A connection's state is the kind of its watch:
  * connecting, sending, receiving, idle. The subtle thing is the idle connection that the other side closes just when we use it:
  * nothing has been answered then, and a GET may be repeated (RFC 9110 9.2.2), so it is, once, on a fresh connection. */
-#include "upstream.h"
+#include "reactor/upstream.h"
 
 #include <errno.h>
 #include <netdb.h>

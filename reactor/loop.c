@@ -3,7 +3,7 @@
  * It owns the epoll descriptor, one timerfd and one eventfd; the last two are watches like any other. The subtle thing is
  * the order within a lap: descriptors first, then timers, then release. So a client whose bytes are here is served before
  * its deadline strikes, and memory outlives every event that still points to it. */
-#include "loop.h"
+#include "reactor/loop.h"
 
 #include <assert.h>
 #include <errno.h>

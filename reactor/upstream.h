@@ -6,7 +6,7 @@
 #define FORNO_UPSTREAM_H
 
 #include "http.h"
-#include "loop.h"
+#include "reactor/loop.h"
 
 #include <netinet/in.h>
 

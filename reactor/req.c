@@ -1,0 +1,422 @@
+/* req.c: the work: a request, its steps, its answer. It knows whom it answers only as an audience, which may leave at any time.
+ *
+ * It owns every request there is, with or without its client, and the memory that lives as long as a request. The subtle thing is the
+ * lifetime: when the client leaves, r's audience becomes NULL, the steps go on, and the answer is discarded. */
+#include "reactor/audience.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARENA 640               /* state of nearly every handler; what needs more is allocated apart */
+#define WAITS 4                 /* kinds of waiting that one request is billed for */
+#define OUTPUT_MAX (256 * 1024) /* what a slow reader of a stream may cost */
+#define WORKS_KEPT 64           /* recycled; more go back to malloc */
+
+struct block {
+    struct block *next;
+    _Alignas(16) char bytes[];
+};
+
+/* A request, and what is nobody's business but ours. */
+struct work {
+    struct req r;        /* first: a request is its work */
+    struct audience *to; /* NULL once the client has left */
+    struct op op;        /* what it waits for */
+    struct step step;    /* what is running, or follows */
+    bool waiting, answered;
+    uint32_t trace; /* its number in the recording; 0: not in the sample */
+    int status;
+    int64_t began_ns, awaited_ns;
+    size_t sent; /* bytes of answer, for the log */
+    struct wait_time waits[WAITS];
+    unsigned waits_len;
+    struct buf fields;        /* extra field lines for the answer */
+    struct block *blocks;     /* allocations that did not fit the arena */
+    struct work *prev, *next; /* among the live ones, or those to be used again */
+    size_t arena_used;
+    _Alignas(16) char arena[ARENA];
+};
+
+static struct {
+    struct work *live, *free;
+    size_t free_len;
+    bool draining;
+} works;
+
+static struct work *work_of(const struct req *r)
+{
+    return (struct work *)(void *)(uintptr_t)r;
+}
+
+/* ---- beginning and ending ------------------------------------------------------------------------------------------------ */
+
+struct req *req_begin(struct audience *a)
+{
+    struct work *w = works.free;
+
+    if (w) {
+        works.free = w->next;
+        works.free_len--;
+    } else {
+        w = malloc(sizeof *w);
+        if (!w) return NULL;
+        w->r.msg = (struct http_message){0};
+    }
+    http_begin(&w->r.msg, HTTP_REQUEST);
+    /* All but the message, which keeps its memory, and the arena, which is cleared as it is handed out. */
+    memset((char *)w + sizeof w->r.msg, 0, offsetof(struct work, arena) - sizeof w->r.msg);
+    w->to = a;
+    w->next = works.live;
+    if (w->next) w->next->prev = w;
+    works.live = w;
+    w->began_ns = loop_now_ns();
+    w->trace = trace_request();
+    counters.reqs++;
+    return &w->r;
+}
+
+void req_forget(struct req *r)
+{
+    struct work *w = work_of(r);
+
+    while (w->blocks) {
+        struct block *block = w->blocks;
+
+        w->blocks = block->next;
+        free(block);
+    }
+    buf_free(&w->fields);
+    if (w->prev) w->prev->next = w->next;
+    else works.live = w->next;
+    if (w->next) w->next->prev = w->prev;
+    counters.reqs--;
+    if (works.free_len >= WORKS_KEPT) {
+        http_free(&w->r.msg);
+        free(w);
+        return;
+    }
+    w->next = works.free;
+    works.free = w;
+    works.free_len++;
+}
+
+void *req_alloc(struct req *r, size_t size)
+{
+    struct work *w = work_of(r);
+    char *at;
+
+    size = (size + 15) & ~(size_t)15;
+    if (size <= sizeof w->arena - w->arena_used) {
+        at = w->arena + w->arena_used;
+        w->arena_used += size;
+    } else {
+        struct block *block = malloc(sizeof *block + size);
+
+        if (!block) {
+            respond_no_memory(r);
+            return NULL;
+        }
+        block->next = w->blocks;
+        w->blocks = block;
+        at = block->bytes;
+    }
+    memset(at, 0, size);
+    if (!r->state) r->state = at;
+    return at;
+}
+
+static void work_log(const struct work *w)
+{
+    const struct req *r = &w->r;
+    uint32_t conn = req_conn(r);
+
+    trace_answer(&(struct trace_answer){
+        .conn = conn,
+        .method = http_method_text(&r->msg),
+        .target = http_target(&r->msg),
+        .route = r->route,
+        .status = w->status,
+        .bytes = w->sent,
+        .began_ns = w->began_ns,
+        .waits = w->waits,
+        .waits_len = w->waits_len,
+        .discarded = !w->to,
+        .viewer = r->viewer,
+    });
+    if (w->trace) trace(w->to ? TRACE_ANSWER : TRACE_DISCARDED, w->trace, conn, r->route, w->status);
+}
+
+/* It is answered, and its last step has returned. */
+static void work_finish(struct work *w)
+{
+    struct audience *a = w->to;
+
+    work_log(w);
+    if (a) {
+        a->traced = w->trace != 0;
+        a->req = NULL;
+        a->running = false;
+    }
+    req_forget(&w->r);
+}
+
+/* ---- steps ---------------------------------------------------------------------------------------------------------------- */
+
+/* The one place that cuts waiting short, whatever the reason and whatever is waited for. */
+void req_hurry(struct req *r)
+{
+    struct work *w = work_of(r);
+
+    if (w->waiting && w->op.cut_short && req_cut_short(r)) w->op.cut_short(&w->op);
+}
+
+int64_t req_run(struct req *r)
+{
+    struct work *w = work_of(r);
+    const char *name = w->step.name;
+
+    w->waiting = false;
+    w->step.run(r);
+    int64_t took_ns = trace_step(name);
+    if (w->trace) trace(TRACE_STEP, w->trace, 0, name, took_ns);
+    if (w->trace && w->waiting) trace(TRACE_WAIT, w->trace, 0, w->op.what, 0);
+    assert(w->waiting != w->answered); /* rule 1 */
+    if (w->answered) work_finish(w);
+    else req_hurry(r); /* it may have begun to wait for what has lost its point already */
+    return took_ns;
+}
+
+static void work_bill(struct work *w, const char *what, int64_t ns)
+{
+    unsigned i = 0;
+
+    while (i < w->waits_len && strcmp(w->waits[i].what, what) != 0) i++;
+    if (i == WAITS) return;
+    if (i == w->waits_len) w->waits[w->waits_len++] = (struct wait_time){.what = what};
+    w->waits[i].ns += ns;
+}
+
+static void work_op_done(struct op *op)
+{
+    struct work *w = (struct work *)((char *)op - offsetof(struct work, op));
+    struct audience *a = w->to;
+    int64_t now_ns = clock_ns(), served_ns = op->served_ns ? op->served_ns : w->awaited_ns;
+
+    if (w->trace) {
+        if (op->served_ns) trace(TRACE_QUEUED, w->trace, 0, op->what, served_ns - w->awaited_ns);
+        trace(TRACE_WOKEN, w->trace, 0, op->what, now_ns - w->awaited_ns);
+    }
+    if (op->served_ns) work_bill(w, "queue", served_ns - w->awaited_ns);
+    work_bill(w, op->what, now_ns - served_ns);
+    req_run(&w->r);
+    if (a) a->go_on(a);
+}
+
+struct op *await_(struct req *r, struct step next)
+{
+    struct work *w = work_of(r);
+
+    assert(!w->waiting); /* rule 2 */
+    w->waiting = true;
+    w->step = next;
+    w->op = (struct op){.done = work_op_done, .first = w->awaited_ns == 0};
+    w->awaited_ns = clock_ns();
+    return &w->op;
+}
+
+void req_route(struct req *r, route_fn *route)
+{
+    struct work *w = work_of(r);
+    char name[64];
+
+    r->refused = false;
+    w->step = route(r);
+    if (!w->trace) return;
+    struct slice method = http_method_text(&r->msg), target = http_target(&r->msg);
+    snprintf(name, sizeof name, "%.*s %.*s", (int)method.len, method.at, (int)target.len, target.len ? target.at : "");
+    trace(TRACE_HEAD, w->trace, req_conn(r), name, r->viewer);
+}
+
+bool req_is_routed(const struct req *r)
+{
+    return work_of(r)->step.run != NULL;
+}
+
+void req_left(struct req *r)
+{
+    struct work *w = work_of(r);
+    bool running = w->to->running;
+
+    w->to->req = NULL;
+    w->to = NULL;
+    if (running) req_hurry(r); /* the work goes on; the op is told that nobody is in a hurry for it any more */
+    else req_forget(r);
+}
+
+void reqs_drain(void)
+{
+    works.draining = true;
+}
+
+bool server_draining(void)
+{
+    return works.draining;
+}
+
+bool req_cut_short(const struct req *r)
+{
+    const struct audience *a = work_of(r)->to;
+
+    return works.draining || !a || a->shut;
+}
+
+uint32_t req_conn(const struct req *r)
+{
+    return work_of(r)->to ? work_of(r)->to->id : 0;
+}
+
+uint32_t req_number(const struct req *r)
+{
+    return work_of(r)->trace;
+}
+
+void req_unrecorded(struct req *r)
+{
+    work_of(r)->trace = 0;
+}
+
+/* ---- answering ------------------------------------------------------------------------------------------------------------ */
+
+void respond_field(struct req *r, const char *name, const char *format, ...)
+{
+    struct buf *fields = &work_of(r)->fields;
+    va_list args;
+
+    buf_puts(fields, name);
+    buf_puts(fields, ": ");
+    va_start(args, format);
+    buf_vprintf(fields, format, args);
+    va_end(args);
+    buf_puts(fields, "\r\n");
+}
+
+static void write_server_timing(struct buf *out, const struct work *w)
+{
+    buf_puts(out, "Server-Timing: ");
+    for (unsigned i = 0; i < w->waits_len; i++) {
+        if (i) buf_put(out, ", ", 2);
+        buf_puts(out, w->waits[i].what);
+        buf_puts(out, ";dur=");
+        buf_put_ms(out, w->waits[i].ns);
+    }
+    buf_put(out, "\r\n", 2);
+}
+
+/* Everything up to the length of the body. Returns where to write it, NULL when nobody is listening. */
+static struct buf *respond_head(struct work *w, int status, const char *type, bool last)
+{
+    struct audience *a = w->to;
+
+    assert(!w->answered && !w->waiting && !w->r.streaming);
+    w->status = status;
+    if (!a || a->ending) {
+        counters.discarded++;
+        return NULL;
+    }
+    /* What is left of a body that nobody wants would be read as the next request. */
+    a->ending = !w->r.msg.keep_alive || w->r.msg.phase != HTTP_DONE || works.draining || last;
+    http_write_status(&a->out, status);
+    if (type) http_write_field(&a->out, "Content-Type", (struct slice){type, strlen(type)});
+    if (a->ending) buf_puts(&a->out, "Connection: close\r\n");
+    else if (w->r.msg.minor == 0) buf_puts(&a->out, "Connection: keep-alive\r\n");
+    if (w->waits_len) write_server_timing(&a->out, w);
+    if (buf_len(&w->fields)) buf_put(&a->out, w->fields.mem + w->fields.start, buf_len(&w->fields));
+    if (w->fields.failed) a->out.failed = true;
+    return &a->out;
+}
+
+void respond(struct req *r, int status, const char *type, const void *body, size_t len)
+{
+    struct work *w = work_of(r);
+    struct buf *out = respond_head(w, status, type, false);
+    bool bodiless = status == 204 || status == 304;
+
+    w->answered = true;
+    if (!out) return;
+    if (!bodiless) http_write_length(out, len);
+    http_write_end(out);
+    if (bodiless || r->msg.method == HTTP_HEAD) return;
+    buf_put(out, body, len);
+    w->sent = len;
+}
+
+void respond_no_memory(struct req *r)
+{
+    static const char problem[] =
+        "{\"type\":\"/problems/out-of-memory\",\"title\":\"There is no memory for this request right now\",\"status\":503,"
+        "\"detail\":\"It was not done, or it was done and there was no memory to tell. Look, or ask again with the same key.\"}\n";
+
+    buf_free(&work_of(r)->fields);
+    respond_field(r, "Retry-After", "1");
+    respond(r, 503, "application/problem+json", problem, sizeof problem - 1);
+}
+
+void stream_begin(struct req *r, int status, const char *type)
+{
+    struct buf *out = respond_head(work_of(r), status, type, true);
+
+    r->streaming = true;
+    if (out) http_write_end(out);
+}
+
+bool stream_put(struct req *r, const void *bytes, size_t len)
+{
+    struct work *w = work_of(r);
+    struct audience *a = w->to;
+
+    assert(r->streaming && !w->answered);
+    if (!a || r->msg.method == HTTP_HEAD) return false;
+    /* Trap: unbounded output to a slow reader. */
+    if (buf_len(&a->out) + len > OUTPUT_MAX) {
+        counters.slow_readers++;
+        a->let_go(a);
+        return false;
+    }
+    buf_put(&a->out, bytes, len);
+    w->sent += len;
+    return true;
+}
+
+void stream_end(struct req *r)
+{
+    struct work *w = work_of(r);
+
+    assert(r->streaming && !w->answered && !w->waiting);
+    w->answered = true;
+}
+
+void reqs_describe(struct buf *out, unsigned max)
+{
+    int64_t now_ns = clock_ns();
+
+    for (const struct work *w = works.live; w && max; w = w->next) {
+        if (!w->r.route) continue;
+        buf_printf(out, "  %-24s %9.1f ms  %s()%s%s%s\n", w->r.route, (double)(now_ns - w->began_ns) / 1e6, w->step.name,
+                   w->waiting ? " will follow: it waits for " : "", w->waiting ? w->op.what : "",
+                   w->to ? "" : "; the client is gone");
+        max--;
+    }
+}
+
+void reqs_tell(void (*tell)(const struct req_waiting *waiting, void *to), void *to, unsigned max)
+{
+    for (struct work *w = works.live; w && max; w = w->next) {
+        if (!w->waiting || w->r.viewer) continue;
+        if (!w->trace) w->trace = trace_latecomer();
+        tell(&(struct req_waiting){.r = &w->r, .number = w->trace, .what = w->op.what, .since_ns = w->awaited_ns}, to);
+        max--;
+    }
+}
