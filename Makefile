@@ -24,10 +24,10 @@ DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask pyt
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin python3
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
-SOURCES   := $(wildcard *.c reactor/*.c app/*.c)
+SOURCES   := $(wildcard *.c reactor/*.c ledger/*.c app/*.c)
 UNITS     := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FORMATTED  = $(wildcard *.[ch] reactor/*.[ch] app/*.[ch] bench/*.c tests/*/*.[ch])
+FORMATTED  = $(wildcard *.[ch] reactor/*.[ch] ledger/*.[ch] text/*.[ch] app/*.[ch] bench/*.c tests/*/*.[ch])
 
 # What tests/faults/wrap.c can make fail.
 FAULTS = accept4 recv send epoll_wait epoll_ctl malloc calloc realloc
@@ -102,6 +102,7 @@ build/$(1)/%.o: %.c Makefile
 	$$(COMPILE) $(2) -c -o $$@ $$<
 
 build/$(1)/app/pages.o: $(wildcard page/*)
+build/$(1)/ledger/sqlite.o build/$(1)/ledger/audit.o: $(wildcard ledger/*.sql)
 
 build/$(1)/server: $$(OBJECTS_$(1))
 	$$(CC) $(2) -o $$@ $$^ $(3) $$(PKG_LIBS) -pthread
@@ -216,7 +217,7 @@ build/fuzz/fuzz_%:
 check: need-check
 	clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	  -D__linux__ -U_GNU_SOURCE --suppress=missingIncludeSystem -I. *.c reactor/*.c app/*.c
+	  -D__linux__ -U_GNU_SOURCE --suppress=missingIncludeSystem -I. *.c reactor/*.c ledger/*.c app/*.c
 	@for cc in gcc clang; do echo "$$cc -Werror"; for f in $(SOURCES); do \
 	  $(MAKE) -s --no-print-directory CC=$$cc WERROR=-Werror SOURCE=$$f compiles || exit 1; done; done
 	@$(MAKE) -s --no-print-directory layering model
@@ -224,23 +225,9 @@ check: need-check
 compiles:
 	$(COMPILE) $(CFLAGS) $(HARDENED) -MF /dev/null -c -o /dev/null $(SOURCE)
 
-# Who may know whom: the table in docs/DESIGN.md.
-# $(call forbid,files,pattern,rule)
-# PAREN: make counts those that stand in a call.
-PAREN := (
-define forbid
-	@if grep -nE $(2) $(1); then echo "layering: $(3)"; exit 1; fi
-endef
-
+# Who may know whom: tests/layering/table.
 layering:
-	$(call forbid,app/*,'sys/epoll.h|sys/socket.h|pthread|sqlite3|\<(epoll_[a-z0-9]+|eventfd|timerfd_[a-z]+|accept4|recv|send|read|write)\$(PAREN)',app/ knows no descriptor and no epoll and no mutex and no SQL)
-	$(call forbid,$(filter-out db.c,$(wildcard *.[ch] app/*.[ch])),'sqlite3\.h',sqlite3.h is included by db.c alone)
-	$(call forbid,$(filter-out loop.h,$(wildcard *.[ch] app/*.[ch])),'sys/epoll\.h',sys/epoll.h is included by loop.h alone)
-	$(call forbid,loop.[ch],'#include "([^l]|l[^o])',loop knows nothing of ours)
-	$(call forbid,http.[ch],'#include "(([^h]|h[^t]).*)"|sys/socket.h|unistd.h',http knows nothing of ours and no descriptors)
-	$(call forbid,db.[ch],'#include "(http|server|conn|trace|app)',db knows the loop alone)
-	$(call forbid,trace.[ch],'#include "(server|conn|db|app)',trace knows no request and no connection)
-	@echo "layering: as it should be"
+	@$(PYTHON) tests/layering/check.py
 
 # The hand-over between the threads, searched to the end: docs/doorbell.md.
 model:

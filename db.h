@@ -10,13 +10,13 @@
 #ifndef FORNO_DB_H
 #define FORNO_DB_H
 
+#include "reactor/worker.h"
+
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
-
-struct op;
 
 enum db_rc {
     DB_OK,
@@ -49,16 +49,27 @@ enum db_rc {
 /* Jobs waiting; beyond it the first operation of a request gets DB_QUEUE_FULL: an unbounded queue is latency that nobody sees. */
 #define DB_QUEUE_MAX 1024
 
-/* What an operation needs of the database. The last kind sees all that was committed by anybody, and nobody will commit what happened
- * earlier: it takes its turn among the writes. */
-enum db_how { DB_READS, DB_WRITES, DB_READS_LAST };
+enum db_what {
+    DB_OPEN_ACCOUNT,
+    DB_GET_ACCOUNT,
+    DB_AUTHENTICATE,
+    DB_LIST_ENTRIES,
+    DB_TRANSFER_MONEY,
+    DB_PLACE_ORDER,
+    DB_GET_ORDER,
+    DB_CANCEL_ORDER,
+    DB_LIST_ORDERS,
+    DB_ORDER_EVENTS,
+    DB_PING,
+    DB_SLOW_QUERY,
+    DB_COMPARE_VERSION, /* the road's own */
+    DB_WHATS
+};
 
 /* The first member of every operation. Only `rc` is for the caller, and only once the op is done. */
 struct db_job {
-    struct db_job *next;
-    struct op *op;
-    void (*run)(struct db_job *job); /* worker thread */
-    enum db_how how;
+    struct job job;
+    enum db_what what;
     enum db_rc rc;
 };
 
@@ -269,5 +280,11 @@ struct db_slow {
 };
 
 void db_slow_query(struct db_slow *s, struct op *op); /* read */
+
+/* The road's own: has another process changed the database since this was last asked? */
+struct db_changes {
+    struct db_job job;
+    bool found; /* out */
+};
 
 #endif

@@ -1,22 +1,15 @@
 /* pages.c: the live page and the API description, inside the binary: no file to lose, no path to traverse. */
 #include "app/app.h"
+#include "text/embed.h"
 
 #include <string.h>
 
-/* The assembler puts the file between two symbols (gas .incbin; the path is relative to the top of the tree). */
-#define EMBED(name, file)                                                     \
-    __asm__(".pushsection .rodata\n"                                          \
-            ".global page_" #name "\npage_" #name ":\n.incbin \"" file "\"\n" \
-            ".global page_" #name "_end\npage_" #name "_end:\n.byte 0\n"      \
-            ".popsection\n");                                                 \
-    extern const char page_##name[], page_##name##_end[]
-
-EMBED(html, "page/index.html");
-EMBED(js, "page/page.js");
-EMBED(stream, "page/stream.js");
-EMBED(words, "page/words.js");
-EMBED(css, "page/page.css");
-EMBED(openapi, "page/openapi.json");
+EMBED(page_html, "page/index.html");
+EMBED(page_js, "page/page.js");
+EMBED(page_stream, "page/stream.js");
+EMBED(page_words, "page/words.js");
+EMBED(page_css, "page/page.css");
+EMBED(page_openapi, "page/openapi.json");
 
 static struct page {
     const char *route, *from, *end, *type;

@@ -20,7 +20,7 @@ bool post_lock;
 byte posted; /* under post_lock */
 byte taken, answered;
 
-/* db.c */
+/* reactor/worker.c */
 bool db_lock;
 byte queue; /* under db_lock, as is closing */
 bool closing;
@@ -103,61 +103,66 @@ inline posts_ready() {
 #endif
 }
 
-/* ---- db.c: submit */
+/* ---- ledger/sqlite.c: submit */
 inline submit(job) {
     if
+    :: worker_submit(job)                                /* | if (worker_submit(&job->job, op)) return */
     :: loop_post(job)                                    /* | loop_post(op) — refused: the queue is full */
-    :: asked = asked | job;
-       gathered = gathered | job                         /* | jobs_push(&db.gathered, job) */
     fi
 }
 
-/* ---- db.c: hand_over */
+/* ---- reactor/worker.c: worker_submit */
+inline worker_submit(job) {
+    asked = asked | job;
+    gathered = gathered | job                            /* | jobs_push(&worker.gathered, job) */
+}
+
+/* ---- reactor/worker.c: hand_over */
 inline hand_over() {
     if
     :: !gathered
     :: else ->
-       lock(db_lock);                                    /* | pthread_mutex_lock(&db.lock) */
-       queue = queue | gathered;                         /* | jobs_move(&db.queue, &db.gathered) */
+       lock(db_lock);                                    /* | pthread_mutex_lock(&worker.lock) */
+       queue = queue | gathered;                         /* | jobs_move(&worker.queue, &worker.gathered) */
        atomic { gathered = 0; printf("hands over %d\n", queue) }
-       unlock(db_lock);                                  /* | pthread_mutex_unlock(&db.lock) */
-       cond_signal()                                     /* | pthread_cond_signal(&db.not_empty) */
+       unlock(db_lock);                                  /* | pthread_mutex_unlock(&worker.lock) */
+       cond_signal()                                     /* | pthread_cond_signal(&worker.not_empty) */
     fi
 }
 
-/* ---- db.c: db_close */
-inline db_close() {
+/* ---- reactor/worker.c: worker_stop */
+inline worker_stop() {
     hand_over();                                         /* | hand_over() */
 #ifndef CLOSE_UNLOCKED
-    lock(db_lock);                                       /* | pthread_mutex_lock(&db.lock) */
+    lock(db_lock);                                       /* | pthread_mutex_lock(&worker.lock) */
 #endif
-    atomic { closing = true; printf("closes\n") }        /* | db.closing = true */
+    atomic { closing = true; printf("closes\n") }        /* | worker.closing = true */
 #ifndef CLOSE_UNLOCKED
-    unlock(db_lock);                                     /* | pthread_mutex_unlock(&db.lock) */
+    unlock(db_lock);                                     /* | pthread_mutex_unlock(&worker.lock) */
 #endif
-    cond_signal();                                       /* | pthread_cond_signal(&db.not_empty) */
-    joined                                               /* | pthread_join(db.thread */
+    cond_signal();                                       /* | pthread_cond_signal(&worker.not_empty) */
+    joined                                               /* | pthread_join(worker.thread */
 }
 
-/* ---- db.c: worker */
+/* ---- reactor/worker.c: run_worker */
 active proctype worker() {
     byte batch, some;
     bool was_empty, dreamt;
 
     do
-    :: lock(db_lock);                                    /* | pthread_mutex_lock(&db.lock) */
+    :: lock(db_lock);                                    /* | pthread_mutex_lock(&worker.lock) */
        do
-       :: !queue && !closing -> cond_wait()              /* | while (!db.queue.first && !db.closing) pthread_cond_wait( */
+       :: !queue && !closing -> cond_wait()              /* | while (!worker.queue.first && !worker.closing) pthread_cond_wait( */
        :: else -> break
        od;
-       batch = queue;                                    /* | batch = db.queue */
-       queue = 0;                                        /* | db.queue = (struct jobs){0} */
-       unlock(db_lock);                                  /* | pthread_mutex_unlock(&db.lock) */
+       batch = queue;                                    /* | batch = worker.queue */
+       queue = 0;                                        /* | worker.queue = (struct jobs){0} */
+       unlock(db_lock);                                  /* | pthread_mutex_unlock(&worker.lock) */
        if
        :: !batch -> break                                /* | if (!batch.count) return */
        :: else
        fi;
-       do                                                /* | run_batch( */
+       do                                                /* | work( */
        :: batch ->
           if
           :: some = batch /* who shares a commit goes back together; */
@@ -202,7 +207,7 @@ active proctype loop() {
     :: patient && answered == (ALL_JOBS | LOOK_UP) -> break
     :: !patient -> break
     od;
-    db_close();
+    worker_stop();
     assert(worked == asked);
     assert(((answered | taken | posted) & (next - 1) & ALL_JOBS) == ((next - 1) & ALL_JOBS)) /* in the hands of the laps to come */
 }

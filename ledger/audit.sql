@@ -1,0 +1,46 @@
+-- audit.sql: what must be true of a ledger. Each rule's query returns the id of whatever breaks it.
+
+-- rule: every movement is a pair that sums to zero
+SELECT movement_id FROM entries GROUP BY movement_id HAVING count(*) <> 2 OR sum(amount_cents) <> 0;
+
+-- rule: both sides of a movement tell the same story
+SELECT a.id FROM entries a JOIN entries b ON b.id = a.movement_id
+WHERE a.id <> b.id AND (a.kind <> b.kind OR a.at_ms <> b.at_ms OR a.account_id <> b.peer_id OR a.peer_id <> b.account_id
+    OR a.order_id IS NOT b.order_id);
+
+-- rule: all entries together sum to zero
+SELECT sum(amount_cents) FROM entries HAVING sum(amount_cents) <> 0;
+
+-- rule: every balance is the sum of its entries
+SELECT a.id FROM accounts a
+LEFT JOIN (SELECT account_id, sum(amount_cents) AS total FROM entries GROUP BY account_id) e ON e.account_id = a.id
+WHERE a.balance_cents <> coalesce(e.total, 0);
+
+-- rule: no balance is beyond exact numbers
+SELECT id FROM accounts WHERE id > 0 AND balance_cents > 9007199254740991;
+
+-- rule: no customer owes anything
+SELECT id FROM accounts WHERE id > 0 AND balance_cents < 0;
+
+-- rule: every order is paid, once, in full
+SELECT o.id FROM orders o
+LEFT JOIN (
+    SELECT order_id, account_id, count(*) AS n, sum(amount_cents) AS total FROM entries
+    WHERE kind = 'order' AND account_id > 0 GROUP BY order_id
+) e ON e.order_id = o.id
+WHERE e.n IS NOT 1 OR e.total <> -o.price_cents OR e.account_id <> o.account_id;
+
+-- rule: every cancelled order is refunded, once, in full, and no other
+SELECT o.id FROM orders o
+LEFT JOIN (
+    SELECT order_id, account_id, count(*) AS n, sum(amount_cents) AS total FROM entries
+    WHERE kind = 'refund' AND account_id > 0 GROUP BY order_id
+) e ON e.order_id = o.id
+WHERE CASE WHEN o.cancelled_at_ms IS NULL THEN e.n IS NOT NULL
+    ELSE e.n IS NOT 1 OR e.total <> o.price_cents OR e.account_id <> o.account_id END;
+
+-- rule: every reference leads somewhere
+SELECT "table" || coalesce(' ' || rowid, '') FROM pragma_foreign_key_check;
+
+-- rule: the file is sound
+SELECT integrity_check FROM pragma_integrity_check WHERE integrity_check <> 'ok';

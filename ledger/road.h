@@ -1,0 +1,25 @@
+/* road.h: the way to a database, as db.c takes it. db.h says what each of these promises. */
+#ifndef FORNO_ROAD_H
+#define FORNO_ROAD_H
+
+#include "db.h"
+
+struct road {
+    int (*open)(const struct db_options *options, char *error, size_t error_size);
+    void (*close)(void);
+    void (*submit)(struct db_job *job, struct op *op); /* job->what says what */
+    void (*listen)(int64_t until_ns);                  /* call db_changed() when somebody else has changed something */
+    size_t (*waiting)(void);
+    bool (*busy)(void);
+    void (*stats)(struct db_stats *stats);
+    int (*audit)(const char *path, FILE *out);
+};
+
+extern const struct road sqlite_road;
+
+int sqlite_audit(const char *path, FILE *out);
+
+/* For a road to call, on the loop thread. */
+void db_changed(void);
+
+#endif
