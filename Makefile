@@ -205,7 +205,7 @@ OURS  = sqlite3_step sqlite3_errcode db_open randombytes_buf upstream_leads_home
 
 build/fuzz/%: CC = clang
 build/fuzz/fuzz_http: build/fuzz/tests/fuzz/fuzz_http.o build/fuzz/http.o
-build/fuzz/fuzz_upstream: $(addprefix build/fuzz/,tests/fuzz/fuzz_upstream.o tests/fuzz/world.o reactor/upstream.o reactor/loop.o http.o)
+build/fuzz/fuzz_upstream: $(addprefix build/fuzz/,tests/fuzz/fuzz_upstream.o tests/fuzz/world.o reactor/upstream.o reactor/names.o reactor/loop.o http.o)
 build/fuzz/fuzz_server: $(addprefix build/fuzz/,tests/fuzz/fuzz_server.o tests/fuzz/world.o) $(filter-out build/fuzz/server.o,$(OBJECTS_fuzz))
 build/fuzz/fuzz_upstream: WRAPPED = $(WORLD)
 build/fuzz/fuzz_server: WRAPPED = $(WORLD) $(OURS)

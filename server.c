@@ -6,7 +6,9 @@
 #include "app/start.h"
 
 #include "reactor/conn.h"
+#include "reactor/names.h"
 #include "reactor/peers.h"
+#include "reactor/still.h"
 #include "reactor/upstream.h"
 
 #include <argp.h>
@@ -336,7 +338,7 @@ static void open_own_door(char *url, size_t size)
         die("cannot listen on 127.0.0.1 for our own calls: %s", strerror(errno));
     struct sockaddr_storage home = {0};
     memcpy(&home, &address, sizeof address);
-    upstream_home(&home);
+    names_home(&home);
     snprintf(url, size, "http://127.0.0.1:%u", ntohs(address.sin_port));
 }
 
@@ -428,7 +430,7 @@ static void announce(const char *name)
                 0)
             die("cannot tell the address we listen on");
         loopback = loopback && is_loopback(&address);
-        upstream_home(&address);
+        names_home(&address);
     }
     if (!server.app.courier) open_own_door(own_door, sizeof own_door);
     if (!app_listening(own_door, loopback, error, sizeof error)) die("%s", error);
@@ -514,7 +516,7 @@ static void open_signals(void)
     sigprocmask(SIG_BLOCK, &set, NULL); /* before any thread starts: they inherit it */
     int fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (fd < 0 || watch_open(&server.signals, fd, EPOLLIN, &kind) != 0) die("signalfd: %s", strerror(errno));
-    loop_heed(fd);
+    still_heed(fd);
 }
 
 /* After a flood malloc keeps what it was given, for the next one. Once most clients are gone, the kernel may have it back. */

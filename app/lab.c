@@ -1,6 +1,7 @@
 /* lab.c: the tutorial's demonstration, done right: three ways to wait, and what becomes of everybody else meanwhile. */
 #include "app/app.h"
 #include "app/start.h"
+#include "reactor/still.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -86,7 +87,7 @@ void get_lab_block(struct req *r)
     int64_t ms, began_ns = clock_ns();
 
     if (!query_number(r, "ms", 1000, 0, BLOCK_MAX_MS, &ms)) return;
-    loop_stand_still(began_ns + ms * NS_PER_MS);
+    stand_still(began_ns + ms * NS_PER_MS);
     respond_waited(r, "nothing: the loop itself stood still, and everybody with it", began_ns);
 }
 

@@ -3,6 +3,7 @@
 
 #include "app/app.h"
 #include "app/router.h"
+#include "reactor/still.h"
 
 #include <sodium.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@ const struct app_options *app_options;
 bool app_start(const struct app_options *options, char *error, size_t error_size)
 {
     const struct db_options db = {
-        .path = options->db_path, .blocking = options->blocking, .group_max = options->group_max, .hurried = loop_heeded};
+        .path = options->db_path, .blocking = options->blocking, .group_max = options->group_max, .hurried = still_heeded};
 
     app_options = options;
     if (sodium_init() < 0) {

@@ -2,6 +2,7 @@
  *
  * A timer is only a promise to look again: whoever is woken here looks for himself how things stand. */
 #include "app/app.h"
+#include "reactor/still.h"
 
 #define BUCKETS 4096
 
@@ -86,7 +87,7 @@ void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, s
         return;
     }
     waiter_enter(w, what, key, op);
-    if (!server_draining()) loop_stand_still(due_ns); /* what a synchronous server does: nobody else is served meanwhile */
+    if (!server_draining()) stand_still(due_ns); /* what a synchronous server does: nobody else is served meanwhile */
     waiter_wake(w);
 }
 

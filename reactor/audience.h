@@ -30,7 +30,6 @@ struct req *req_begin(struct audience *a);
 void req_forget(struct req *r);
 
 void req_route(struct req *r, route_fn *route);
-bool req_is_routed(const struct req *r);
 
 /* Run the first step. Returns how long that took, as trace_step() does. */
 int64_t req_run(struct req *r);

@@ -231,13 +231,6 @@ static void conn_arm(struct conn *c, bool drop_reading)
     conn_arm_deadline(c);
 }
 
-/* Is the body still to come, and does the client wait to be asked for it? RFC 9110 10.1.1 */
-static void conn_ask_for_body(struct conn *c, size_t more)
-{
-    if (c->a.req->msg.expect_continue && more == 0 && c->a.req->msg.minor >= 1)
-        buf_puts(&c->a.out, "HTTP/1.1 100 Continue\r\n\r\n");
-}
-
 /* Feed what there is to the request being read, and run it when it is whole. False: no use in going on, or not in this lap. */
 static bool conn_parse(struct conn *c, struct slice *input)
 {
@@ -257,10 +250,11 @@ static bool conn_parse(struct conn *c, struct slice *input)
     else c->body.bytes += (int64_t)used;
 
     if (r->msg.phase == HTTP_FRESH || r->msg.phase == HTTP_IN_HEAD) return false;
-    if (!req_is_routed(r) || r->msg.phase == HTTP_FAILED) {
+    if (!in_body || r->msg.phase == HTTP_FAILED) {
         req_route(r, conns.route);
         if (r->msg.phase == HTTP_IN_BODY && !(r->refused && r->msg.expect_continue)) {
-            conn_ask_for_body(c, input->len);
+            /* Does the client wait to be asked for the body? RFC 9110 10.1.1 */
+            if (r->msg.expect_continue && !input->len) buf_puts(&c->a.out, "HTTP/1.1 100 Continue\r\n\r\n");
             return input->len > 0;
         }
     } else if (r->msg.phase == HTTP_IN_BODY) {

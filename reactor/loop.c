@@ -7,7 +7,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,8 +47,7 @@ static struct {
 
     const struct loop_observer *observer;
     void (*before_sleep[BEFORE_SLEEP_MAX])(void);
-    int heeded_fd;
-} loop = {.epoll_fd = -1, .heeded_fd = -1, .timer_watch.fd = -1, .post_watch.fd = -1, .post_lock = PTHREAD_MUTEX_INITIALIZER};
+} loop = {.epoll_fd = -1, .timer_watch.fd = -1, .post_watch.fd = -1, .post_lock = PTHREAD_MUTEX_INITIALIZER};
 
 int64_t clock_ns(void)
 {
@@ -326,31 +324,6 @@ static void posts_ready(struct watch *w, uint32_t events)
     if (loop.taken.first || loop.crowd.first) ring(w->fd);
 }
 
-/* ---- standing still ------------------------------------------------------------------------------------------------- */
-
-void loop_heed(int fd)
-{
-    loop.heeded_fd = fd;
-}
-
-bool loop_heeded(void)
-{
-    struct pollfd p = {.fd = loop.heeded_fd, .events = POLLIN};
-
-    return poll(&p, 1, 0) == 1;
-}
-
-void loop_stand_still(int64_t due_ns)
-{
-    struct pollfd p = {.fd = loop.heeded_fd, .events = POLLIN}; /* -1 is ignored by poll(2) */
-
-    for (int64_t left_ns; (left_ns = due_ns - clock_ns()) > 0;) {
-        struct timespec left = {.tv_sec = left_ns / NS_PER_S, .tv_nsec = left_ns % NS_PER_S};
-
-        if (ppoll(&p, 1, &left, NULL) == 1) return;
-    }
-}
-
 /* ---- the lap -------------------------------------------------------------------------------------------------------- */
 
 void loop_observe(const struct loop_observer *observer)
@@ -458,6 +431,5 @@ void loop_close(void)
     loop.timerfd_ns = 0;
     loop.posted = loop.taken.first = loop.crowd.first = NULL;
     loop.observer = NULL;
-    loop.heeded_fd = -1;
     memset(loop.before_sleep, 0, sizeof loop.before_sleep);
 }

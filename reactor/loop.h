@@ -118,12 +118,6 @@ struct loop_observer {
 
 void loop_observe(const struct loop_observer *observer); /* borrows; NULL: nobody looks */
 
-/* Stand still until due_ns (on clock_ns()), and everything that the loop serves with it: what a synchronous program does, for comparison.
- * It ends early when the descriptor that is heeded becomes readable: even such a program must hear its signals. -1: none. */
-void loop_stand_still(int64_t due_ns);
-void loop_heed(int fd);
-bool loop_heeded(void); /* it is readable: whoever keeps the loop waiting should make an end */
-
 /* Call this before every sleep, after the lap's work, from now on: the place to hand over what the lap gathered. Several may be
  * called so, in the order in which they came; the same one twice is once. */
 void loop_before_sleep(void (*hook)(void));

@@ -240,11 +240,6 @@ void req_route(struct req *r, route_fn *route)
     trace(TRACE_HEAD, w->trace, req_conn(r), name, r->viewer);
 }
 
-bool req_is_routed(const struct req *r)
-{
-    return work_of(r)->step.run != NULL;
-}
-
 void req_left(struct req *r)
 {
     struct work *w = work_of(r);

@@ -5,28 +5,16 @@
  * nothing has been answered then, and a GET may be repeated (RFC 9110 9.2.2), so it is, once, on a fresh connection. */
 #include "reactor/upstream.h"
 
+#include "reactor/names.h"
+
 #include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#define ADDRESSES_MAX 8
-#define HOMES_MAX 9 /* eight listeners, and the door for our own calls */
-#define LOOK_UP_AGAIN_NS (30 * NS_PER_S)
-
-struct address {
-    struct sockaddr_storage bytes;
-    socklen_t len;
-    int family;
-};
 
 /* A connection to the courier, or an attempt at one. A new attempt is a new link, even if the kernel gives it the same
  * descriptor number (trap: same fd number after a failed connect): an event of the old one finds its watch closed. */
@@ -44,12 +32,8 @@ struct link {
 };
 
 static struct {
-    char host[256], port[8], authority[272], prefix[128];
+    char host[256], port[8], authority[272], prefix[128]; /* of the courier's URL */
     bool blocking;
-    struct address addresses[ADDRESSES_MAX]; /* of the courier */
-    struct address home[HOMES_MAX];          /* where we listen */
-    size_t addresses_len, home_len;
-    bool leads_home;
     struct link *idle; /* the pool, warmest first */
     struct link *open; /* all of them */
     struct upstream_call *line, **line_end;
@@ -58,113 +42,6 @@ static struct {
 } up;
 
 static void link_connect(struct upstream_call *u, size_t address);
-
-/* ---- names: looked up on a thread of their own, never on the loop (trap: blocking getaddrinfo) ------------------------------- */
-
-static struct {
-    struct op op; /* completed when the look-up is done */
-    pthread_mutex_t lock;
-    bool closed;     /* nobody wants the result any more */
-    bool running;    /* the loop's */
-    bool numeric;    /* the host is an address: nothing to look up */
-    int64_t next_ns; /* when it is worth doing again */
-    struct addrinfo *found;
-} names = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-/* Is it ourselves whom we call? What counts is where it leads, not how it is spelled. IPv4 as within IPv6 (RFC 4291 2.5.5.2), and
- * both addresses that mean "everywhere" as one. */
-static struct in6_addr host_of(const struct address *a)
-{
-    struct in6_addr host = {.s6_addr = {[10] = 0xff, [11] = 0xff}};
-
-    if (a->family == AF_INET6) return ((const struct sockaddr_in6 *)&a->bytes)->sin6_addr;
-    host.s6_addr32[3] = ((const struct sockaddr_in *)&a->bytes)->sin_addr.s_addr;
-    return host.s6_addr32[3] == INADDR_ANY ? in6addr_any : host;
-}
-
-/* Is it an address of this machine? One that can be bound to is. */
-static bool is_local(struct address a)
-{
-    int fd = socket(a.family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-    ((struct sockaddr_in *)&a.bytes)->sin_port = 0; /* it stands at the same place in both families */
-    bool local = fd >= 0 && bind(fd, (const struct sockaddr *)&a.bytes, a.len) == 0;
-    if (fd >= 0) close(fd);
-    return local;
-}
-
-/* Who listens everywhere is called by any address of this machine; and who calls everywhere reaches this machine. */
-static bool is_home(const struct address *a)
-{
-    struct in6_addr host = host_of(a);
-
-    for (const struct address *h = up.home; h < up.home + up.home_len; h++) {
-        struct in6_addr home = host_of(h);
-
-        if (((const struct sockaddr_in *)&h->bytes)->sin_port != ((const struct sockaddr_in *)&a->bytes)->sin_port) continue;
-        if (IN6_ARE_ADDR_EQUAL(&host, &home) || IN6_IS_ADDR_UNSPECIFIED(&host)) return true;
-        if (IN6_IS_ADDR_UNSPECIFIED(&home) && is_local(*a)) return true;
-    }
-    return false;
-}
-
-static void take_addresses(const struct addrinfo *list)
-{
-    up.addresses_len = 0;
-    up.leads_home = false;
-    for (; list && up.addresses_len < ADDRESSES_MAX; list = list->ai_next) {
-        struct address *a = &up.addresses[up.addresses_len++];
-
-        *a = (struct address){.family = list->ai_family, .len = list->ai_addrlen};
-        memcpy(&a->bytes, list->ai_addr, list->ai_addrlen);
-        up.leads_home = up.leads_home || is_home(a);
-    }
-}
-
-static struct addrinfo *look_up(int flags)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *list = NULL;
-
-    return getaddrinfo(up.host, up.port, &hints, &list) == 0 ? list : NULL;
-}
-
-static void *look_up_thread(void *unused)
-{
-    struct addrinfo *found = look_up(0);
-
-    (void)unused;
-    pthread_mutex_lock(&names.lock);
-    names.found = found;
-    if (!names.closed) loop_post(&names.op);
-    pthread_mutex_unlock(&names.lock);
-    return NULL;
-}
-
-static void looked_up(struct op *op)
-{
-    (void)op;
-    names.running = false;
-    names.next_ns = loop_now_ns() + (names.found ? LOOK_UP_AGAIN_NS : NS_PER_S);
-    if (!names.found) return; /* what we knew before may still be right */
-    take_addresses(names.found);
-    freeaddrinfo(names.found);
-    names.found = NULL;
-}
-
-/* Names change hands. Whoever opens a connection now uses what is known; the next one will use what is found meanwhile. */
-static void look_up_again(void)
-{
-    pthread_t thread;
-    sigset_t all, before;
-
-    if (names.numeric || names.running || loop_now_ns() < names.next_ns) return;
-    names.op = (struct op){.done = looked_up};
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    names.running = pthread_create(&thread, NULL, look_up_thread, NULL) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (names.running) pthread_detach(thread);
-}
 
 /* ---- calls ---------------------------------------------------------------------------------------------------------------------- */
 
@@ -457,9 +334,8 @@ bool upstream_is_calling(const struct sockaddr_in *from)
 }
 
 /* An attempt at one address. UPSTREAM_OK: it is under way. */
-static enum upstream_rc link_open(struct upstream_call *u, size_t address)
+static enum upstream_rc link_open(struct upstream_call *u, const struct address *a, size_t address)
 {
-    const struct address *a = &up.addresses[address];
     int fd = socket_towards(a, SOCK_NONBLOCK);
 
     if (fd < 0) return errno == EAFNOSUPPORT ? UPSTREAM_REFUSED : UPSTREAM_LIMIT; /* EMFILE is not the courier's fault */
@@ -487,9 +363,10 @@ static void link_connect(struct upstream_call *u, size_t address)
 {
     enum upstream_rc rc = UPSTREAM_REFUSED;
 
-    look_up_again();
-    for (; address < up.addresses_len; address++) {
-        rc = link_open(u, address);
+    size_t n;
+    const struct address *known = names_known(&n);
+    for (; address < n; address++) {
+        rc = link_open(u, &known[address], address);
         if (rc == UPSTREAM_OK) return;
     }
     u->link = NULL;
@@ -616,8 +493,9 @@ static enum upstream_rc connect_in_place(int *fd, int64_t until_ns)
 {
     enum upstream_rc rc = UPSTREAM_REFUSED;
 
-    for (size_t i = 0; i < up.addresses_len && rc == UPSTREAM_REFUSED; i++) {
-        const struct address *a = &up.addresses[i];
+    size_t n;
+    const struct address *known = names_known(&n);
+    for (const struct address *a = known; a < known + n && rc == UPSTREAM_REFUSED; a++) {
         int64_t deadline_ns = clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS;
 
         *fd = socket_towards(a, 0);
@@ -641,7 +519,6 @@ void upstream_get_in_place(struct upstream_call *u, struct op *op)
     struct buf out = {0};
     int fd;
 
-    look_up_again();
     up.stats.calls++;
     u->began_ns = clock_ns();
     u->rc = connect_in_place(&fd, until_ns);
@@ -693,15 +570,9 @@ static bool url_read(const char *url)
     return true;
 }
 
-void upstream_home(const struct sockaddr_storage *address)
-{
-    if (up.home_len < HOMES_MAX)
-        up.home[up.home_len++] = (struct address){.bytes = *address, .len = sizeof *address, .family = address->ss_family};
-}
-
 bool upstream_leads_home(void)
 {
-    return up.leads_home;
+    return names_lead_home();
 }
 
 bool upstream_open(const char *url, bool blocking, char *error, size_t error_size)
@@ -712,14 +583,7 @@ bool upstream_open(const char *url, bool blocking, char *error, size_t error_siz
     }
     up.blocking = blocking;
     up.line_end = &up.line;
-    names.closed = false;
-
-    struct addrinfo *found = look_up(AI_NUMERICHOST);
-    names.numeric = found != NULL;
-    if (!found) found = look_up(0);
-    if (found) names.next_ns = clock_ns() + LOOK_UP_AGAIN_NS;
-    take_addresses(found);
-    if (found) freeaddrinfo(found);
+    names_open(up.host, up.port);
     return true;
 }
 
@@ -731,9 +595,7 @@ void upstream_close(void)
         pool_leave(l);
         link_close(l);
     }
-    pthread_mutex_lock(&names.lock);
-    names.closed = true;
-    pthread_mutex_unlock(&names.lock);
+    names_close();
 }
 
 void upstream_stats(struct upstream_stats *stats)

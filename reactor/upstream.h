@@ -42,10 +42,6 @@ struct upstream_call {
     struct upstream_call *next;
 };
 
-/* Where we listen ourselves. Copies. Before upstream_open(). */
-struct sockaddr_storage;
-void upstream_home(const struct sockaddr_storage *address);
-
 /* Where the courier is: "http://host[:port][/prefix]". Looks the name up, and blocks while it does: before the first client.
  * With `blocking`, every call is made in place. Returns false with a sentence in `error` if the URL is of no use. A name that
  * cannot be found at the moment is no error: it will be looked up again. */

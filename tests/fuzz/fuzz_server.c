@@ -38,7 +38,7 @@ int __wrap_sqlite3_step(sqlite3_stmt *s);
 int __wrap_sqlite3_step(sqlite3_stmt *s)
 {
     /* Whatever becomes of the file: ROLLBACK ends the transaction. */
-    faked = ++steps == trouble_at && strcmp(sqlite3_sql(s), "ROLLBACK") != 0 ? trouble_code : 0;
+    faked = ++steps == trouble_at && !strstr(sqlite3_sql(s), "\nROLLBACK;") ? trouble_code : 0;
     if (steps == trouble_at) trouble_at += trouble_every;
     if (!faked) return __real_sqlite3_step(s);
     in_trouble = true;

@@ -11,7 +11,7 @@
 #define JOBS 3
 #endif
 #define ALL_JOBS ((1 << JOBS) - 1)
-#define LOOK_UP (1 << JOBS) /* the op of upstream.c's look-up */
+#define LOOK_UP (1 << JOBS) /* the op of names.c's look-up */
 #define LAP_COMPLETIONS 2   /* fewer than there are ops, so that the bound is felt */
 
 /* loop.c */
@@ -178,11 +178,11 @@ active proctype worker() {
     joined = true
 }
 
-/* ---- reactor/upstream.c: look_up_thread */
+/* ---- reactor/names.c: look_up_thread */
 active proctype look_up_thread() {
     bool was_empty;
 
-    /* | pthread_mutex_lock(&names.lock) — which keeps upstream_close() out: it is not modelled */
+    /* | pthread_mutex_lock(&names.lock) — which keeps names_close() out: it is not modelled */
     loop_post(LOOK_UP)                                   /* | loop_post(&names.op) | pthread_mutex_unlock(&names.lock) */
 }
 

@@ -1,0 +1,30 @@
+/* names.h: where a name leads, looked up on a thread of its own, never on the loop (getaddrinfo(3) blocks). One name: the courier's. */
+#ifndef FORNO_NAMES_H
+#define FORNO_NAMES_H
+
+#include "reactor/loop.h"
+
+#include <sys/socket.h>
+
+#define ADDRESSES_MAX 8
+
+struct address {
+    struct sockaddr_storage bytes;
+    socklen_t len;
+    int family;
+};
+
+/* We listen here ourselves. Copies. Before names_open(). */
+void names_home(const struct sockaddr_storage *address);
+
+/* Look it up for the first time. Blocks: before the first client. A name that cannot be found at the moment is no error. Copies. */
+void names_open(const char *host, const char *port);
+void names_close(void);
+
+/* What is known now: *n addresses. Names change hands: if this is old, it is looked up again meanwhile, for the next one who asks. */
+const struct address *names_known(size_t *n);
+
+/* Is one of these our own? */
+bool names_lead_home(void);
+
+#endif
