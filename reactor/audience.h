@@ -8,8 +8,9 @@
 
 /* Whoever is listening. A connection is one; it goes into the request as a borrowed pointer, until req_left(). */
 struct audience {
-    struct buf out;  /* what it is to be sent */
-    struct req *req; /* being read, or out; NULL: none */
+    struct buf out;   /* what it is to be sent */
+    struct req *req;  /* being read, or out; NULL: none */
+    int64_t since_ns; /* its last progress, or the first byte of the head being read */
     uint32_t id;
     bool running;                       /* req is out: its steps are at work or waiting */
     bool ending;                        /* what is in out is the last of it */

@@ -41,7 +41,6 @@ struct conn {
     struct conn *prev, *next;
     struct buf in;       /* pipelined bytes that came while a request was out */
     struct peer *peer;   /* whose connection it is, when these are counted */
-    int64_t since_ns;    /* the last progress, or the first byte of the head being read */
     int64_t linger_ns;   /* all is sent and our side is shut, since then: reading until the client shuts his. 0: not yet */
     struct pace body;    /* of the one being read */
     struct pace answers; /* of what is in a.out; from_ns 0: nothing has had to wait there yet */
@@ -83,15 +82,15 @@ static int64_t pace_due_ns(const struct pace *p, int64_t grace_ns)
 
 static int64_t conn_due_ns(const struct conn *c)
 {
-    if (c->linger_ns) return earlier(c->linger_ns + LINGER_MAX_NS, c->since_ns + LINGER_NS);
+    if (c->linger_ns) return earlier(c->linger_ns + LINGER_MAX_NS, c->a.since_ns + LINGER_NS);
     if (buf_len(&c->a.out)) {
         bool paced = c->answers.from_ns && !(c->a.req && c->a.req->streaming); /* a stream is as slow as its events */
-        return earlier(c->since_ns + WRITE_NS, paced ? pace_due_ns(&c->answers, WRITE_NS) : INT64_MAX);
+        return earlier(c->a.since_ns + WRITE_NS, paced ? pace_due_ns(&c->answers, WRITE_NS) : INT64_MAX);
     }
     if (c->a.running) return INT64_MAX; /* it waits for us, not we for it */
-    if (!c->a.req || c->a.req->msg.phase == HTTP_FRESH) return c->since_ns + IDLE_NS;
-    if (c->a.req->msg.phase == HTTP_IN_HEAD) return c->since_ns + HEAD_NS;
-    return earlier(c->since_ns + BODY_NS, pace_due_ns(&c->body, BODY_NS));
+    if (!c->a.req || c->a.req->msg.phase == HTTP_FRESH) return c->a.since_ns + IDLE_NS;
+    if (c->a.req->msg.phase == HTTP_IN_HEAD) return c->a.since_ns + HEAD_NS;
+    return earlier(c->a.since_ns + BODY_NS, pace_due_ns(&c->body, BODY_NS));
 }
 
 /* One timer per connection, moved when it fires too early, not at every byte: a deadline that only ever recedes costs
@@ -108,9 +107,7 @@ static void conn_arm_deadline(struct conn *c)
 static bool conn_run(struct conn *c)
 {
     c->a.running = true;
-    bool long_step = req_run(c->a.req) >= TURN_NS;
-    if (!c->a.running) c->since_ns = loop_now_ns();
-    return long_step;
+    return req_run(c->a.req) >= TURN_NS;
 }
 
 static void conn_overdue(struct timer *t)
@@ -187,7 +184,7 @@ static void conn_flush(struct conn *c)
         counters.bytes_out += (uint64_t)n;
         if (c->a.traced) trace(TRACE_FLUSHED, 0, c->a.id, NULL, n);
         c->a.traced = false;
-        c->since_ns = loop_now_ns();
+        c->a.since_ns = loop_now_ns();
         c->answers.bytes += n;
         buf_consume(&c->a.out, (size_t)n); /* trap: the partial write. What is left goes out when EPOLLOUT says so */
     }
@@ -202,7 +199,7 @@ static void conn_linger(struct conn *c)
         conn_close(c);
         return;
     }
-    c->since_ns = c->linger_ns = loop_now_ns();
+    c->a.since_ns = c->linger_ns = loop_now_ns();
     buf_free(&c->in);
 }
 
@@ -245,7 +242,7 @@ static bool conn_parse(struct conn *c, struct slice *input)
     input->at += used;
     input->len -= used;
     if (req_number(r)) trace(TRACE_BYTES, req_number(r), c->a.id, NULL, (int64_t)used);
-    if (was_fresh || r->msg.phase == HTTP_IN_BODY) c->since_ns = loop_now_ns();
+    if (was_fresh || r->msg.phase == HTTP_IN_BODY) c->a.since_ns = loop_now_ns();
     if (!in_body) c->body = (struct pace){.from_ns = loop_now_ns()};
     else c->body.bytes += (int64_t)used;
 
@@ -301,7 +298,7 @@ static void conn_read(struct conn *c)
     }
     if (n > 0) counters.bytes_in += (uint64_t)n;
     if (c->linger_ns) {
-        c->since_ns = loop_now_ns();
+        c->a.since_ns = loop_now_ns();
         return;
     }
     if (n == 0) c->eof = c->a.shut = true;
@@ -327,10 +324,7 @@ static void conn_ready(struct watch *w, uint32_t events)
 /* A step has run that its request had waited for. */
 static void conn_go_on(struct audience *a)
 {
-    struct conn *c = conn_of_audience(a);
-
-    if (!a->running) c->since_ns = loop_now_ns();
-    conn_advance(c, (struct slice){0});
+    conn_advance(conn_of_audience(a), (struct slice){0});
 }
 
 static void conn_fell_behind(struct audience *a)
@@ -351,11 +345,10 @@ void conn_open(int fd, const struct sockaddr_storage *address)
     struct conn *c = malloc(sizeof *c);
     if (c) {
         *c = (struct conn){
-            .a = {.id = ++conns.next_id, .go_on = conn_go_on, .let_go = conn_fell_behind},
+            .a = {.id = ++conns.next_id, .since_ns = loop_now_ns(), .go_on = conn_go_on, .let_go = conn_fell_behind},
             .deadline.fired = conn_overdue,
             .next = conns.first,
             .peer = peer,
-            .since_ns = loop_now_ns(),
         };
     }
     if (!c || watch_open(&c->watch, fd, EPOLLIN, &kind) != 0) {
@@ -398,9 +391,9 @@ size_t conns_make_room(void)
     size_t most = counters.conns / 8 < LET_GO ? counters.conns / 8 + 1 : LET_GO, n = 0, before = counters.conns;
 
     for (struct conn *c = conns.first; c; c = c->next) {
-        if (!conn_is_idle(c) || c->since_ns > since_ns || (n == most && c->since_ns >= longest[n - 1]->since_ns)) continue;
+        if (!conn_is_idle(c) || c->a.since_ns > since_ns || (n == most && c->a.since_ns >= longest[n - 1]->a.since_ns)) continue;
         size_t at = n < most ? n++ : n - 1;
-        for (; at && longest[at - 1]->since_ns > c->since_ns; at--) longest[at] = longest[at - 1];
+        for (; at && longest[at - 1]->a.since_ns > c->a.since_ns; at--) longest[at] = longest[at - 1];
         longest[at] = c;
     }
     for (size_t i = 0; i < n; i++) {

@@ -159,6 +159,7 @@ static void work_finish(struct work *w)
         a->traced = w->trace != 0;
         a->req = NULL;
         a->running = false;
+        a->since_ns = loop_now_ns();
     }
     req_forget(&w->r);
 }
