@@ -192,6 +192,7 @@ void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigne
 void loop_viewers_wake(void); /* somebody else's request has come: there is something to tell again */
 
 void pages_start(void);
+void get_page_file(struct req *r); /* the live page itself, and what it loads: the one that the route names */
 
 /* The address that the client used, http://HOST, so that what is printed can be pasted. */
 #define ADDRESS_SIZE 300
