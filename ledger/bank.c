@@ -466,6 +466,6 @@ const struct operation operations[DB_WHATS] = {
     [DB_LIST_ORDERS] = {list_orders, READS},
     [DB_ORDER_EVENTS] = {order_events, READS_LAST},
     [DB_PING] = {ping, WRITES},
-    [DB_SLOW_QUERY] = {slow_query, READS},
+    [DB_SLOW_QUERY] = {slow_query, READS_LONG},
     [DB_COMPARE_VERSION] = {compare_version, READS},
 };

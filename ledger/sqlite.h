@@ -20,9 +20,9 @@
 enum statement { STATEMENTS(S) STATEMENT_COUNT };
 #undef S
 
-/* What an operation needs of its transaction. The last kind sees all that was committed by anybody, and nobody will commit what happened
+/* What an operation needs of its transaction. READS_LONG: what was read before it should not wait for it. The last kind sees all that was committed by anybody, and nobody will commit what happened
  * earlier: it takes its turn among the writes, with their lock. */
-enum how { READS, WRITES, READS_LAST };
+enum how { READS, READS_LONG, WRITES, READS_LAST };
 
 struct operation {
     void (*run)(struct db_job *job); /* leaves its outcome in job->rc */

@@ -44,12 +44,6 @@ static void jobs_move(struct jobs *jobs, struct jobs *more)
     *more = (struct jobs){0};
 }
 
-void worker_give(struct job *job)
-{
-    job->op->next = NULL;
-    loop_post(job->op);
-}
-
 void worker_give_all(struct jobs *jobs)
 {
     struct op *list = NULL, **last = &list;

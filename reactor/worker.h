@@ -35,8 +35,7 @@ void worker_stop(void);
  * (op->first); it is still the caller's. What has begun is never turned away. */
 bool worker_submit(struct job *job, struct op *op);
 
-/* Worker thread: these are done, one or all, with one ring of the bell at most. From here on they are not ours. */
-void worker_give(struct job *job);
+/* Worker thread: these are done. One ring of the bell at most. From here on they are not ours. */
 void worker_give_all(struct jobs *jobs);
 
 size_t worker_waiting(void); /* any thread, as is */
