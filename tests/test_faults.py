@@ -269,6 +269,23 @@ def test_a_connection_that_breaks_takes_nobody_with_it(call, error, server, faul
     assert len(ana.orders()) == (call == "send"), "expected the order placed if it was heard, answer or no answer"
 
 
+def test_who_has_said_all_is_not_read_any_more_and_gets_all_that_is_his(server, faults):
+    """Traps: the end of input taken for the end of the connection; the end of input, which is always readable, left armed. His answers
+    are on their way when the end is read."""
+    with server.connect() as client:
+        whole = client.api("GET", "/menu").body
+        faults.set("recv")
+        faults.set("send", every=1, error=errno.EAGAIN)
+        client.send(b"GET /menu HTTP/1.1\r\nHost: a\r\n\r\n" * 3).finish_sending()
+        wire.wait_until(lambda: faults.calls("recv") >= 2, lambda: f"it has read {faults.calls('recv')} times")
+        tried = faults.calls("send")
+        wire.wait_until(lambda: faults.calls("send") >= tried + 10)
+        assert faults.calls("recv") == 2, f"expected the requests to be read, and the end, it read {faults.calls('recv')} times"
+        faults.clear()
+        assert [client.response().body for _ in range(3)] == [whole] * 3
+        client.assert_closed()
+
+
 # ---------------------------------------------------------------- the disk
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])

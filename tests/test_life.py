@@ -15,6 +15,7 @@ from wire import (DEADLINE, IS_SANITIZED, assert_ledger_is_sound, seconds_since_
 ORDER = {"flavor": "margherita", "pizzas": 1}
 PRICE = 3500
 MIB = 1 << 20
+OUTPUT_MAX = 256 * 1024  # bytes that may wait for a slow reader
 
 
 def laps_told(r):
@@ -84,6 +85,16 @@ def test_a_connection_of_every_fate_leaves_nothing_behind(start_server):
 
     together(25, churn)
     server.assert_back_to_idle()
+
+
+def test_who_leaves_while_his_answer_is_made_kills_nobody(start_server):
+    """Trap: SIGPIPE. He has said all, and then resets: the answer is sent before epoll can tell that nobody is there."""
+    server = start_server()
+    with server.connect() as client, server.connect() as other:
+        client.ask("GET", "/lab/block?ms=1000").finish_sending()
+        assert not other.ask("GET", "/healthz").is_readable_within(0.1), "expected the loop to stand still"
+        client.reset()
+        assert other.response().status == 200
 
 
 # ---------------------------------------------------------------- kill -9
@@ -360,6 +371,20 @@ def test_a_reader_who_never_reads_is_bounded_and_harms_nobody(start_server):
     for client in clients:
         client.close()
     server.assert_back_to_idle()
+
+
+def test_no_answer_is_made_for_who_does_not_read_the_last_ones(start_server):
+    """Trap: unbounded output to a slow reader. He has asked for forty times what he is owed at most, and other requests have been
+    answered since."""
+    server = start_server()
+    size = len(server.api("GET", "/page.js").body)
+    with server.connect(receive_buffer=4096) as client, server.connect() as other:
+        client.send(b"GET /page.js HTTP/1.1\r\nHost: a\r\n\r\n" * (40 * OUTPUT_MAX // size))
+        for _ in range(3):
+            text = other.api("GET", "/metrics").body.decode()
+        made, sent = (int(re.search(rf"^{name} (\d+)$", text, re.MULTILINE)[1]) for name in (
+            'forno_requests_total{route="/page.js",status="200"}', "forno_sent_bytes_total"))
+        assert made * size <= sent + OUTPUT_MAX, f"expected at most {OUTPUT_MAX} bytes to wait for him, got {made} answers of {size}"
 
 
 AT_REST = {

@@ -1,6 +1,7 @@
 """test_orders.py: the pizzeria. Orders leave as they get ready, not as they came; waiting costs nobody anything."""
 
 import re
+import sqlite3
 import time
 
 import pytest
@@ -336,6 +337,25 @@ def test_events_of_two_busy_servers_on_one_file_are_all_told(start_server):
     told = [[listener.next() for _ in expected] for listener in listeners]
     for events in told:
         assert len(set(events)) == len(events) and set(events) == expected, "expected each event once"
+
+
+def test_an_event_whose_commit_takes_long_is_not_left_out(start_server):
+    """Another process is about to commit an order when one that was placed before gets ready: to tell that first would leave the other
+    behind for good."""
+    server = start_server("--bake-ms", "1000")
+    ana = server.customer()
+    listener = Listener(ana)
+    first = ana.order().json()
+    assert listener.next() == ("placed", first["id"])
+    placed, ready = (int(1000 * seconds_since_epoch(first[key])) for key in ("placed_at", "ready_at"))
+    other = sqlite3.connect(server.db, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    late = other.execute("INSERT INTO orders (account_id, flavor, pizzas, price_cents, placed_at_ms, ready_at_ms) "
+                         "VALUES (?, 'margherita', 1, 3500, ?, ?)", (ana.id, placed + 10, ready + 600000)).lastrowid
+    wait_until(lambda: listener.client.is_readable_within(0) or (1000 * time.time() > ready + 5 and server.metric("forno_db_busy")))
+    other.execute("COMMIT")
+    other.close()
+    assert [listener.next(), listener.next()] == [("placed", late), ("ready", first["id"])]
 
 
 class Listener:
