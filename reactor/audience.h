@@ -16,7 +16,7 @@ struct audience {
     bool ending;                        /* what is in out is the last of it */
     bool shut;                          /* it sends no more, but may still be reading */
     bool traced;                        /* what goes out next is an answer that is in the recording */
-    void (*go_on)(struct audience *a);  /* a step has run that nobody waited for: send, begin what comes next */
+    void (*go_on)(struct audience *a);  /* a step has run, after a wait: send, begin what comes next */
     void (*let_go)(struct audience *a); /* it falls too far behind */
 };
 
@@ -26,9 +26,6 @@ typedef struct step route_fn(struct req *r);
 
 /* A request whose first byte is about to be read. NULL: memory is out. */
 struct req *req_begin(struct audience *a);
-
-/* It will not be run. */
-void req_forget(struct req *r);
 
 void req_route(struct req *r, route_fn *route);
 

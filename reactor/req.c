@@ -78,10 +78,8 @@ struct req *req_begin(struct audience *a)
     return &w->r;
 }
 
-void req_forget(struct req *r)
+static void work_free(struct work *w)
 {
-    struct work *w = work_of(r);
-
     while (w->blocks) {
         struct block *block = w->blocks;
 
@@ -161,7 +159,7 @@ static void work_finish(struct work *w)
         a->running = false;
         a->since_ns = loop_now_ns();
     }
-    req_forget(&w->r);
+    work_free(w);
 }
 
 /* ---- steps ---------------------------------------------------------------------------------------------------------------- */
@@ -249,7 +247,7 @@ void req_left(struct req *r)
     w->to->req = NULL;
     w->to = NULL;
     if (running) req_hurry(r); /* the work goes on; the op is told that nobody is in a hurry for it any more */
-    else req_forget(r);
+    else work_free(w);
 }
 
 void reqs_drain(void)

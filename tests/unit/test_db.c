@@ -30,7 +30,7 @@
 #include "reactor/loop.h"
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-#define EVENTS_TOLD 1000 /* as in db.c */
+#define EVENTS_TOLD 1000 /* as in ledger/bank.c */
 
 /* ---- the wall clock ------------------------------------------------------------------------------------------------------ */
 
@@ -50,7 +50,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
     return 0;
 }
 
-/* ---- every statement that db.c prepares ---------------------------------------------------------------------------------- */
+/* ---- every statement that is prepared ---------------------------------------------------------------------------------- */
 
 static const char *statements[64];
 static size_t statement_count;
