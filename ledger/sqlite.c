@@ -298,6 +298,9 @@ static const char *prepare_all(void)
     static const char *const names[] = {STATEMENTS(S)};
 #undef S
 
+    int written = 0;
+    for (const char *at = sqlite_sql; (at = strstr(at, "\n-- name: ")); at++) written++;
+    if (written != STATEMENT_COUNT + SCHEMA_VERSION) return "this server was built with statements that it does not know";
     for (int i = 0; i < STATEMENT_COUNT; i++) {
         size_t len;
         const char *at = statement_named(names[i], &len);
@@ -352,19 +355,26 @@ static enum db_rc ready(void)
 
 /* ---- batches and groups ---------------------------------------------------------------------------------------------------------------- */
 
-static enum how how(const struct job *job)
+/* Whatever the worker gives us is the first member of one of these. */
+static struct db_job *db_job_of(struct job *job)
 {
-    return operations[((const struct db_job *)(const void *)job)->what].how;
+    return (struct db_job *)(void *)job;
 }
 
-static void perform(struct db_job *job)
+static enum how how(struct job *job)
 {
-    operations[job->what].run(job);
+    return operations[db_job_of(job)->what].how;
+}
+
+static enum db_rc perform(struct job *job)
+{
+    operations[db_job_of(job)->what].run(db_job_of(job));
+    return db_job_of(job)->rc;
 }
 
 static void fail_all(struct jobs *jobs, enum db_rc rc)
 {
-    for (struct job *job = jobs->first; job; job = job->next) ((struct db_job *)(void *)job)->rc = rc;
+    for (struct job *job = jobs->first; job; job = job->next) db_job_of(job)->rc = rc;
 }
 
 /* All the reads of a batch see the same state of the world. They are told together, for each ring of the bell costs both sides a system call
@@ -389,7 +399,7 @@ static void run_reads(struct jobs *jobs)
             worker_give_all(&done);
             told_ns = clock_ns();
         }
-        perform((struct db_job *)(void *)job);
+        perform(job);
         jobs_push(&done, job);
     }
     worker_give_all(&done);
@@ -397,17 +407,17 @@ static void run_reads(struct jobs *jobs)
     if (!sqlite3_get_autocommit(tx.handle)) sql_run(tx.prepared[ROLLBACK]);
 }
 
-/* One write in its savepoint, which ends in job->rc. Returns DB_OK, or what makes an end of the whole transaction. */
-static enum db_rc run_one_write(struct db_job *job)
+/* One write in its savepoint. Returns DB_OK, or what makes an end of the whole transaction. */
+static enum db_rc run_one_write(struct job *job)
 {
     enum db_rc rc = sql_run(tx.prepared[SAVEPOINT]);
 
     if (rc != DB_OK) return rc;
-    perform(job);
+    enum db_rc outcome = perform(job);
     /* A full disk, among others, makes SQLite roll back everything: nobody's write has survived. */
-    if (sqlite3_get_autocommit(tx.handle)) return is_trouble(job->rc) ? job->rc : DB_BROKEN;
+    if (sqlite3_get_autocommit(tx.handle)) return is_trouble(outcome) ? outcome : DB_BROKEN;
     /* An answer of "no" has written nothing, but perhaps kept the outcome for its key. Trouble undoes what it did. */
-    if (is_trouble(job->rc)) rc = sql_run(tx.prepared[ROLLBACK_TO]);
+    if (is_trouble(outcome)) rc = sql_run(tx.prepared[ROLLBACK_TO]);
     return rc == DB_OK ? sql_run(tx.prepared[RELEASE]) : rc;
 }
 
@@ -444,8 +454,8 @@ static enum db_rc write_group(struct jobs *group)
     rc = schema_is_ours();
     if (rc == DB_OK) rc = present_after(); /* the lock is ours */
     for (struct job *job = group->first; job && rc == DB_OK; job = job->next) {
-        if (how(job) == WRITES) rc = run_one_write((struct db_job *)(void *)job);
-        else perform((struct db_job *)(void *)job);
+        if (how(job) == WRITES) rc = run_one_write(job);
+        else perform(job);
     }
     if (rc == DB_OK) rc = commit();
     if (!sqlite3_get_autocommit(tx.handle)) sql_run(tx.prepared[ROLLBACK]);
@@ -461,7 +471,7 @@ static void run_writes(struct jobs *group)
     if (rc != DB_OK) fail_all(group, rc);
     tx.last_write = rc;
     for (struct job *job = group->first; job; job = job->next) {
-        if (is_trouble(((struct db_job *)(void *)job)->rc)) tx.last_write = ((struct db_job *)(void *)job)->rc;
+        if (is_trouble(db_job_of(job)->rc)) tx.last_write = db_job_of(job)->rc;
         writes += how(job) == WRITES;
     }
     if (rc == DB_OK && writes) atomic_fetch_add(&road.commits, 1);
@@ -530,7 +540,7 @@ static void others_due(struct timer *timer)
     submit(&others.changes.job, &others.op);
 }
 
-static void listen(int64_t until_ns)
+static void listen_to_others(int64_t until_ns)
 {
     if (road.options.blocking) return; /* who waits in place hears nothing anyway */
     if (until_ns > others.until_ns) others.until_ns = until_ns;
@@ -578,7 +588,7 @@ const struct road sqlite_road = {
     .open = open_road,
     .close = close_road,
     .submit = submit,
-    .listen = listen,
+    .listen = listen_to_others,
     .waiting = worker_waiting,
     .busy = worker_busy,
     .stats = tell_stats,
