@@ -237,7 +237,7 @@ static void accept_pause(void)
 
 static void accept_resume(void)
 {
-    if (!server.paused || counters.conns >= server.max_conns) return;
+    if (!server.paused || counters.connections >= server.max_conns) return;
     server.paused = false;
     timer_cancel(&server.resume);
     listeners_arm();
@@ -246,7 +246,7 @@ static void accept_resume(void)
 static void accept_look_again(struct timer *t)
 {
     watch_arm(&server.own_door, EPOLLIN);
-    if (counters.conns >= server.max_conns && !conns_make_room()) timer_start(t, loop_now_ns() + ACCEPT_PAUSE_NS);
+    if (counters.connections >= server.max_conns && !conns_make_room()) timer_start(t, loop_now_ns() + ACCEPT_PAUSE_NS);
     accept_resume();
 }
 
@@ -257,7 +257,7 @@ static void listener_ready(struct watch *w, uint32_t events)
         struct sockaddr_storage peer;
         socklen_t len = sizeof peer;
 
-        if (counters.conns >= server.max_conns && !conns_make_room()) {
+        if (counters.connections >= server.max_conns && !conns_make_room()) {
             accept_pause();
             return;
         }
@@ -475,7 +475,7 @@ static void notify_manager(const char *state)
 static void drain_is_over(struct timer *t)
 {
     (void)t;
-    trace_note("leaving with %" PRIu64 " connections and %" PRIu64 " requests unfinished", counters.conns, counters.reqs);
+    trace_note("leaving with %" PRIu64 " connections and %" PRIu64 " requests unfinished", counters.connections, counters.requests);
     loop_stop();
 }
 
@@ -525,10 +525,10 @@ static void give_memory_back(void)
     static uint64_t most;
     static int64_t next_ns;
 
-    if (counters.conns > most) most = counters.conns;
-    if (most < 64 || counters.conns > most / 8 || loop_now_ns() < next_ns) return;
+    if (counters.connections > most) most = counters.connections;
+    if (most < 64 || counters.connections > most / 8 || loop_now_ns() < next_ns) return;
     malloc_trim(0);
-    most = counters.conns;
+    most = counters.connections;
     next_ns = loop_now_ns() + TRIM_NS;
 }
 
@@ -537,7 +537,7 @@ static void before_sleep(void)
     trace_flush();
     give_memory_back();
     /* Trap: the exit that drops work. Requests outlive their clients, so both must be gone. */
-    if (server_draining() && counters.conns == 0 && counters.reqs == 0) loop_stop();
+    if (server_draining() && counters.connections == 0 && counters.requests == 0) loop_stop();
 }
 
 int main(int argc, char **argv)

@@ -10,35 +10,41 @@
 
 /* ---- GET /loop: one screen of text -------------------------------------------------------------------------------------------- */
 
+static void print_alive(const struct req_told *t, void *out)
+{
+    buf_printf(out, "  %-24s %9.1f ms  %s()%s%s%s\n", t->r->route, (double)(clock_ns() - t->began_ns) / 1e6, t->step,
+               t->what ? " will follow: it waits for " : "", t->what ? t->what : "", req_conn(t->r) ? "" : "; the client is gone");
+}
+
 void get_loop(struct req *r)
 {
     struct buf out = {0};
-    struct trace_totals t = trace_totals();
     struct upstream_stats up;
-    double lived_ns = (double)(t.slept_ns + t.worked_ns);
+    double lived_ns = (double)(counters.slept_ns + counters.worked_ns);
     char url[ADDRESS_SIZE];
 
     address_used(r, url, sizeof url);
     upstream_stats(&up);
     buf_printf(&out, "%s   watch -n1 curl -s %s/loop\n\n", FORNO_VERSION, url);
-    buf_printf(&out, "laps        %10" PRIu64 "   %5.1f %% of the time asleep in epoll_wait\n", t.laps,
-               lived_ns > 0 ? (double)t.slept_ns / lived_ns * 100 : 0);
-    buf_printf(&out, "ready       %10" PRIu64 "   %5.2f descriptors a lap\n", t.ready,
-               t.laps ? (double)t.ready / (double)t.laps : 0);
+    buf_printf(&out, "laps        %10" PRIu64 "   %5.1f %% of the time asleep in epoll_wait\n", counters.laps,
+               lived_ns > 0 ? (double)counters.slept_ns / lived_ns * 100 : 0);
+    buf_printf(&out, "ready       %10" PRIu64 "   %5.2f descriptors a lap\n", counters.ready,
+               counters.laps ? (double)counters.ready / (double)counters.laps : 0);
     buf_printf(&out, "answers     %10" PRIu64 "   and %" PRIu64 " to viewers like you\n", counters.answers,
                counters.viewer_answers);
-    buf_printf(&out, "connections %10" PRIu64 "   accepted %" PRIu64 ", %zu descriptors in the interest list\n", counters.conns,
-               counters.accepted, loop_watches());
-    buf_printf(&out, "requests    %10" PRIu64 "   alive now\n", counters.reqs);
-    buf_printf(&out, "timers      %10zu   pending; %" PRIu64 " have fired\n", loop_timers(), t.timers_fired);
+    buf_printf(&out, "connections %10" PRIu64 "   accepted %" PRIu64 ", %zu descriptors in the interest list\n",
+               counters.connections, counters.accepted, loop_watches());
+    buf_printf(&out, "requests    %10" PRIu64 "   alive now\n", counters.requests);
+    buf_printf(&out, "timers      %10zu   pending; %" PRIu64 " have fired\n", loop_timers(), counters.timers_fired);
     buf_printf(&out, "oven        %10zu   orders baking\n", orders_baking());
     buf_printf(&out, "database    %10zu   jobs in the queue, the worker is %s; %" PRIu64 " completions over the eventfd\n",
-               db_queue_depth(), db_worker_busy() ? "at work" : "idle", t.completions);
-    buf_printf(&out, "courier     %10u   calls out, %u waiting, %u idle connections\n", up.active, up.waiting, up.idle);
+               db_queue_depth(), db_worker_busy() ? "at work" : "idle", counters.completions);
+    buf_printf(&out, "courier     %10" PRIu64 "   calls out, %" PRIu64 " waiting, %" PRIu64 " idle connections\n", up.active,
+               up.waiting, up.idle);
     buf_printf(&out, "stalls      %10" PRIu64 "\n\nwork in one lap\n", counters.stalls);
     trace_lap_bars(&out);
     buf_puts(&out, "\nrequests alive\n");
-    reqs_describe(&out, 12);
+    reqs_tell(print_alive, &out, 12);
     respond_field(r, "Cache-Control", "no-store");
     if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
     else respond(r, 200, "text/plain; charset=utf-8", out.mem + out.start, buf_len(&out));
@@ -60,8 +66,7 @@ struct viewer {
     struct lap_watch laps;
     uint64_t next; /* the record to go on with */
     int64_t due_ns;
-    struct trace_totals totals; /* as they were at the last tick */
-    struct trace_counters counters;
+    struct trace_counters counters; /* as they were at the last tick */
 };
 
 static struct viewer *viewers;
@@ -92,7 +97,7 @@ static void viewer_leave(struct viewer *v)
 /* Nothing will happen, until somebody asks for something. */
 static bool nothing_is_on_its_way(const struct upstream_stats *up)
 {
-    return counters.reqs == viewers_len && !orders_baking() && !db_queue_depth() && !db_worker_busy() && !up->active;
+    return counters.requests == viewers_len && !orders_baking() && !db_queue_depth() && !db_worker_busy() && !up->active;
 }
 
 void loop_viewers_wake(void)
@@ -151,17 +156,18 @@ static void tell_baking(const struct baking *b, void *list)
 }
 
 /* [req, conn, method and target, what it waits for, since_us] */
-static void tell_alive(const struct req_waiting *w, void *list)
+static void tell_alive(const struct req_told *t, void *list)
 {
-    struct slice method = http_method_text(&w->r->msg), target = http_target(&w->r->msg);
+    struct slice method = http_method_text(&t->r->msg), target = http_target(&t->r->msg);
     char head[sizeof((struct trace_record *)0)->name];
-    cJSON *json = tell_row(list, w->number);
 
+    if (!t->what || t->r->viewer) return;
+    cJSON *json = tell_row(list, t->number);
     snprintf(head, sizeof head, "%.*s %.*s", (int)method.len, method.at, (int)target.len, target.at);
-    json_append(json, json_integer(req_conn(w->r)));
+    json_append(json, json_integer(req_conn(t->r)));
     json_append(json, cJSON_CreateString(head));
-    json_append(json, cJSON_CreateString(w->what));
-    json_append(json, json_integer(trace_us(w->since_ns)));
+    json_append(json, cJSON_CreateString(t->what));
+    json_append(json, json_integer(trace_us(t->since_ns)));
 }
 
 void get_loop_events(struct req *r)
@@ -192,7 +198,6 @@ void get_loop_events(struct req *r)
     stream_put(r, "retry: 1000\n\n", 13);
     put_event(r, "hello", hello);
     v->next = trace_newest();
-    v->totals = trace_totals();
     v->counters = counters;
     v->due_ns = clock_ns() + TICK_NS;
     wait_for_tick(r);
@@ -237,31 +242,23 @@ static void put_number(cJSON *json, const char *name, uint64_t value)
 static cJSON *tick_json(struct viewer *v)
 {
     static struct trace_record records[RECORDS_MAX];
-    struct trace_totals t = trace_totals();
     struct upstream_stats up;
     uint64_t lost;
     cJSON *json = cJSON_CreateObject(), *list;
+    const struct trace_counters *was = &v->counters;
 
     upstream_stats(&up);
+    size_t n = trace_read(&v->next, records, RECORDS_MAX, &lost);
+    v->counters.skipped -= lost; /* he alone has missed these */
     v->resting = nothing_is_on_its_way(&up);
     put_number(json, "next_ms", (uint64_t)((v->resting ? REST_NS : TICK_NS) / NS_PER_MS));
     put_number(json, "at_us", (uint64_t)(trace_clock_ns() / 1000));
-    put_number(json, "laps", t.laps - v->totals.laps);
-    put_number(json, "worked_us", (uint64_t)(t.worked_ns - v->totals.worked_ns) / 1000);
-    put_number(json, "slept_us", (uint64_t)(t.slept_ns - v->totals.slept_ns) / 1000);
+    put_number(json, "worked_us", (counters.worked_ns - was->worked_ns) / 1000);
+    put_number(json, "slept_us", (counters.slept_ns - was->slept_ns) / 1000);
     put_number(json, "longest_lap_us", (uint64_t)trace_laps_longest(&v->laps) / 1000);
-    put_number(json, "stalls", counters.stalls - v->counters.stalls);
-    put_number(json, "ready", t.ready - v->totals.ready);
-    put_number(json, "timers_fired", t.timers_fired - v->totals.timers_fired);
-    put_number(json, "completions", t.completions - v->totals.completions);
-    put_number(json, "answers", counters.answers - v->counters.answers);
-    put_number(json, "viewer_answers", counters.viewer_answers - v->counters.viewer_answers);
-    put_number(json, "bytes_in", counters.bytes_in - v->counters.bytes_in);
-    put_number(json, "bytes_out", counters.bytes_out - v->counters.bytes_out);
-    put_number(json, "requests_seen", counters.reqs_seen - v->counters.reqs_seen);
-    put_number(json, "requests_shown", counters.reqs_shown - v->counters.reqs_shown);
-    put_number(json, "connections", counters.conns);
-    put_number(json, "requests", counters.reqs);
+#define NUMBER(member, type, ...) put_number(json, #member, counters.member - (*#type == 'g' ? 0 : was->member));
+    COUNTERS(NUMBER)
+#undef NUMBER
     put_number(json, "watches", loop_watches());
     put_number(json, "timers", loop_timers());
     put_number(json, "db_queue", db_queue_depth());
@@ -270,12 +267,8 @@ static cJSON *tick_json(struct viewer *v)
     put_number(json, "upstream_active", up.active);
     put_number(json, "upstream_waiting", up.waiting);
     put_number(json, "upstream_idle", up.idle);
-    size_t n = trace_read(&v->next, records, RECORDS_MAX, &lost);
-    put_number(json, "skipped", lost + counters.records_skipped - v->counters.records_skipped);
     list = cJSON_AddArrayToObject(json, "records");
     for (size_t i = 0; i < n; i++) json_append(list, record_json(&records[i]));
-
-    v->totals = t;
     v->counters = counters;
     v->laps.longest_ns = 0;
     return json;

@@ -77,11 +77,6 @@ static void database_pinged(struct req *r)
     }
 }
 
-static void metric(struct buf *out, const char *name, const char *type, const char *help, uint64_t value)
-{
-    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %llu\n", name, help, name, type, name, (unsigned long long)value);
-}
-
 void get_metrics(struct req *r)
 {
     struct buf out = {0};
@@ -91,23 +86,19 @@ void get_metrics(struct req *r)
     db_stats(&db);
     upstream_stats(&up);
     trace_metrics(&out);
-    metric(&out, "forno_db_queue_depth", "gauge", "Jobs waiting for the database worker.", db_queue_depth());
-    metric(&out, "forno_db_busy", "gauge", "1 while the database worker is at work.", db_worker_busy());
-    metric(&out, "forno_db_reads_total", "counter", "Reads done.", db.reads);
-    metric(&out, "forno_db_writes_total", "counter", "Writes done, each in its own savepoint.", db.writes);
-    metric(&out, "forno_db_batches_total", "counter", "Times that the worker took the whole queue.", db.batches);
-    metric(&out, "forno_db_commits_total", "counter", "Commits; writes divided by commits is the mean group.", db.commits);
-    metric(&out, "forno_db_group_max", "gauge", "The largest number of writes committed together.", db.group_max);
-    metric(&out, "forno_db_refused_total", "counter", "Jobs refused because the queue was full.", db.refused);
-    metric(&out, "forno_orders_baking", "gauge", "Orders in the oven, as far as this process has placed them.", orders_baking());
-    metric(&out, "forno_upstream_active", "gauge", "Calls to the courier that are out now.", up.active);
-    metric(&out, "forno_upstream_waiting", "gauge", "Calls that wait for one of those to end.", up.waiting);
-    metric(&out, "forno_upstream_idle", "gauge", "Connections to the courier kept for the next call.", up.idle);
-    metric(&out, "forno_upstream_calls_total", "counter", "Calls to the courier.", up.calls);
-    metric(&out, "forno_upstream_failed_total", "counter", "Calls that brought no response.", up.failed);
-    metric(&out, "forno_upstream_connects_total", "counter", "Connections to the courier attempted.", up.connects);
-    metric(&out, "forno_upstream_reused_total", "counter", "Calls over a connection that was kept.", up.reused);
-    metric(&out, "forno_upstream_retried_total", "counter", "Calls repeated because a kept connection had gone.", up.retried);
+    put_metric(&out, "db_queue_depth", "gauge", "Jobs waiting for the database worker.", db_queue_depth());
+    put_metric(&out, "db_busy", "gauge", "1 while the database worker is at work.", db_worker_busy());
+    put_metric(&out, "orders_baking", "gauge", "Orders in the oven, as far as this process has placed them.", orders_baking());
+    put_metric(&out, "db_reads_total", "counter", "Reads done.", db.reads);
+    put_metric(&out, "db_writes_total", "counter", "Writes done, each in its own savepoint.", db.writes);
+    put_metric(&out, "db_batches_total", "counter", "Times that the worker took the whole queue.", db.batches);
+    put_metric(&out, "db_commits_total", "counter", "Commits; writes divided by commits is the mean group.", db.commits);
+    put_metric(&out, "db_group_max", "gauge", "The largest number of writes committed together.", db.group_max);
+    put_metric(&out, "db_refused_total", "counter", "Jobs refused because the queue was full.", db.refused);
+#define METRIC(member, type, help) put_metric(&out, "upstream_" #member IS_##type, #type, help, up.member);
+#define IS_gauge ""
+#define IS_counter "_total"
+    UPSTREAM_STATS(METRIC)
     respond_field(r, "Cache-Control", "no-store");
     if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
     else respond(r, 200, "text/plain; version=0.0.4; charset=utf-8", out.mem + out.start, buf_len(&out));

@@ -147,7 +147,7 @@ static void conn_close(struct conn *c)
     trace(TRACE_CLOSED, 0, c->a.id, NULL, 0);
     peer_leave(c->peer);
     watch_close(&c->watch); /* conn_release() follows when the lap ends */
-    counters.conns--;
+    counters.connections--;
 
     if (c->a.req) req_left(c->a.req);
     if (conns.on_close) conns.on_close();
@@ -338,7 +338,7 @@ void conn_open(int fd, const struct sockaddr_storage *address)
     struct peer *peer = NULL;
 
     if (address && !peer_enter(address, &peer)) {
-        counters.refused_conns++;
+        counters.refused++;
         close(fd);
         return;
     }
@@ -359,7 +359,7 @@ void conn_open(int fd, const struct sockaddr_storage *address)
     }
     if (c->next) c->next->prev = c;
     conns.first = c;
-    counters.conns++;
+    counters.connections++;
     counters.accepted++;
     trace(TRACE_ACCEPT, 0, c->a.id, NULL, fd);
     conn_arm_deadline(c);
@@ -388,7 +388,7 @@ size_t conns_make_room(void)
 {
     struct conn *longest[LET_GO];
     int64_t since_ns = loop_now_ns() - LET_GO_NS;
-    size_t most = counters.conns / 8 < LET_GO ? counters.conns / 8 + 1 : LET_GO, n = 0, before = counters.conns;
+    size_t most = counters.connections / 8 < LET_GO ? counters.connections / 8 + 1 : LET_GO, n = 0, before = counters.connections;
 
     for (struct conn *c = conns.first; c; c = c->next) {
         if (!conn_is_idle(c) || c->a.since_ns > since_ns || (n == most && c->a.since_ns >= longest[n - 1]->a.since_ns)) continue;
@@ -399,8 +399,8 @@ size_t conns_make_room(void)
     for (size_t i = 0; i < n; i++) {
         if (conn_is_idle(longest[i])) conn_let_go(longest[i]);
     }
-    counters.let_go += before - counters.conns;
-    return before - counters.conns;
+    counters.let_go += before - counters.connections;
+    return before - counters.connections;
 }
 
 void conns_drain(void)

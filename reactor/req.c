@@ -74,7 +74,7 @@ struct req *req_begin(struct audience *a)
     works.live = w;
     w->began_ns = loop_now_ns();
     w->trace = trace_request();
-    counters.reqs++;
+    counters.requests++;
     return &w->r;
 }
 
@@ -90,7 +90,7 @@ static void work_free(struct work *w)
     if (w->prev) w->prev->next = w->next;
     else works.live = w->next;
     if (w->next) w->next->prev = w->prev;
-    counters.reqs--;
+    counters.requests--;
     if (works.free_len >= WORKS_KEPT) {
         http_free(&w->r.msg);
         free(w);
@@ -392,25 +392,18 @@ void stream_end(struct req *r)
     w->answered = true;
 }
 
-void reqs_describe(struct buf *out, unsigned max)
-{
-    int64_t now_ns = clock_ns();
-
-    for (const struct work *w = works.live; w && max; w = w->next) {
-        if (!w->r.route) continue;
-        buf_printf(out, "  %-24s %9.1f ms  %s()%s%s%s\n", w->r.route, (double)(now_ns - w->began_ns) / 1e6, w->step.name,
-                   w->waiting ? " will follow: it waits for " : "", w->waiting ? w->op.what : "",
-                   w->to ? "" : "; the client is gone");
-        max--;
-    }
-}
-
-void reqs_tell(void (*tell)(const struct req_waiting *waiting, void *to), void *to, unsigned max)
+void reqs_tell(void (*tell)(const struct req_told *told, void *to), void *to, unsigned max)
 {
     for (struct work *w = works.live; w && max; w = w->next) {
-        if (!w->waiting || w->r.viewer) continue;
-        if (!w->trace) w->trace = trace_latecomer();
-        tell(&(struct req_waiting){.r = &w->r, .number = w->trace, .what = w->op.what, .since_ns = w->awaited_ns}, to);
+        if (!w->r.route) continue;
+        if (!w->trace && !w->r.viewer) w->trace = trace_latecomer();
+        tell(&(struct req_told){.r = &w->r,
+                                .number = w->trace,
+                                .step = w->step.name,
+                                .what = w->waiting ? w->op.what : NULL,
+                                .began_ns = w->began_ns,
+                                .since_ns = w->awaited_ns},
+             to);
         max--;
     }
 }

@@ -87,16 +87,15 @@ uint32_t req_conn(const struct req *r); /* the number of its connection; 0: the 
 /* Leave this request out of the recording: the telling itself is not told. */
 void req_unrecorded(struct req *r);
 
-/* Tell what is going on, one line per live request, at most `max` of them, appended to `out`. */
-void reqs_describe(struct buf *out, unsigned max);
-
-/* The same for whoever comes to watch: call tell(w, to) for requests that wait, at most `max` of them. Each is in the recording from now on. */
-struct req_waiting {
+/* For whoever looks on: call tell(told, to) for what is being worked on, at most `max` of them. While somebody watches, each is in the
+ * recording from now on. */
+struct req_told {
     const struct req *r;
-    uint32_t number;  /* in the recording */
-    const char *what; /* it waits for */
-    int64_t since_ns; /* on clock_ns() */
+    uint32_t number;            /* in the recording; 0: it is not there */
+    const char *step;           /* that is running, or follows when it has waited */
+    const char *what;           /* it waits for; NULL: it does not */
+    int64_t began_ns, since_ns; /* its first byte; its waiting. On clock_ns() */
 };
-void reqs_tell(void (*tell)(const struct req_waiting *w, void *to), void *to, unsigned max);
+void reqs_tell(void (*tell)(const struct req_told *told, void *to), void *to, unsigned max);
 
 #endif

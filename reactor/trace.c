@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdarg.h>
@@ -208,7 +209,7 @@ static bool sampled(enum trace_kind kind)
     }
     sample_refresh();
     if (!recorder.records_left) {
-        counters.records_skipped++;
+        counters.skipped++;
         return false;
     }
     recorder.records_left--;
@@ -226,12 +227,12 @@ void trace_record(enum trace_kind kind, uint32_t req, uint32_t conn, const char 
 
 uint32_t trace_request(void)
 {
-    counters.reqs_seen++;
+    counters.requests_seen++;
     if (!trace_on) return 0;
     sample_refresh();
     if (!recorder.narrate && !recorder.requests_left) return 0;
     if (recorder.requests_left) recorder.requests_left--;
-    counters.reqs_shown++;
+    counters.requests_shown++;
     return ++recorder.requests;
 }
 
@@ -297,8 +298,8 @@ static void narrate(const struct trace_record *t)
     if (!log_has_room()) return;
     switch ((enum trace_kind)t->kind) {
     case TRACE_WOKE:
-        buf_printf(b, "%slap %llu%s  epoll_wait slept %.3f ms, %u ready\n", bold, (unsigned long long)trace_totals().laps, off,
-                   us / 1e3, t->req);
+        buf_printf(b, "%slap %llu%s  epoll_wait slept %.3f ms, %u ready\n", bold, (unsigned long long)counters.laps, off, us / 1e3,
+                   t->req);
         break;
     case TRACE_READY:
         buf_printf(b, "  fd %u, %s:%s%s%s%s%s\n", t->conn, t->name, n & EPOLLIN ? " readable" : "", n & EPOLLOUT ? " writable" : "",
@@ -351,7 +352,6 @@ static void count_answer(const char *route, int status)
 #define LAP_FIRST_NS 4000
 
 static struct {
-    struct trace_totals totals;
     uint64_t lap_bucket[LAP_BUCKETS + 1];
     int64_t stall_ns;
     struct lap_watch *lap_watches;
@@ -370,9 +370,9 @@ static int64_t clock_coarse_ns(void)
 
 static void loop_woke(int ready, int64_t slept_ns)
 {
-    seen.totals.laps++;
-    seen.totals.ready += (uint64_t)ready;
-    seen.totals.slept_ns += slept_ns;
+    counters.laps++;
+    counters.ready += (uint64_t)ready;
+    counters.slept_ns += (uint64_t)slept_ns;
     seen.step_from_ns = loop_now_ns();
     seen.slowest_ns = -NS_PER_S; /* a coarse clock may lag behind the lap's own: any step is slower than none */
     seen.slowest = "";
@@ -423,13 +423,13 @@ static void loop_dispatched(const struct watch *w, uint32_t events)
 static void loop_fired(const struct timer *t)
 {
     (void)t;
-    seen.totals.timers_fired++;
+    counters.timers_fired++;
 }
 
 static void loop_completed(const struct op *op)
 {
     (void)op;
-    seen.totals.completions++;
+    counters.completions++;
 }
 
 static void loop_lap_ended(int64_t worked_ns)
@@ -438,7 +438,7 @@ static void loop_lap_ended(int64_t worked_ns)
 
     for (int64_t most_ns = LAP_FIRST_NS; worked_ns > most_ns && bucket < LAP_BUCKETS; most_ns *= 4) bucket++;
     seen.lap_bucket[bucket]++;
-    seen.totals.worked_ns += worked_ns;
+    counters.worked_ns += (uint64_t)worked_ns;
     if (trace_on && recorder.lap_shown) trace_record(TRACE_SLEEP, 0, 0, seen.slowest, worked_ns);
     for (struct lap_watch *w = seen.lap_watches; w; w = w->next) {
         if (worked_ns > w->longest_ns) w->longest_ns = worked_ns;
@@ -472,11 +472,6 @@ void trace_open(enum log_style style, int64_t stall_ms, bool narrate)
     loop_observe(&observer);
 }
 
-struct trace_totals trace_totals(void)
-{
-    return seen.totals;
-}
-
 void trace_answer(const struct trace_answer *a)
 {
     count_answer(a->route ? a->route : "none", a->status);
@@ -506,9 +501,9 @@ void trace_lap_bars(struct buf *out)
 
 /* ---- /metrics ------------------------------------------------------------------------------------------------------------------ */
 
-static void metric(struct buf *out, const char *name, const char *type, const char *help, double value)
+void put_metric(struct buf *out, const char *name, const char *type, const char *help, uint64_t value)
 {
-    buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %.15g\n", name, help, name, type, name, value);
+    buf_printf(out, "# HELP forno_%s %s\n# TYPE forno_%s %s\nforno_%s %" PRIu64 "\n", name, help, name, type, name, value);
 }
 
 static void lap_histogram(struct buf *out)
@@ -524,36 +519,21 @@ static void lap_histogram(struct buf *out)
     }
     below += seen.lap_bucket[LAP_BUCKETS];
     buf_printf(out, "forno_lap_seconds_bucket{le=\"+Inf\"} %llu\nforno_lap_seconds_sum %.9g\nforno_lap_seconds_count %llu\n",
-               (unsigned long long)below, (double)seen.totals.worked_ns / 1e9, (unsigned long long)below);
+               (unsigned long long)below, (double)counters.worked_ns / 1e9, (unsigned long long)below);
 }
 
 void trace_metrics(struct buf *out)
 {
-    metric(out, "forno_connections", "gauge", "Connections open now.", (double)counters.conns);
-    metric(out, "forno_requests_live", "gauge", "Requests being read or worked on now, with or without a client.",
-           (double)counters.reqs);
-    metric(out, "forno_timers", "gauge", "Timers pending now.", (double)loop_timers());
-    metric(out, "forno_watches", "gauge", "Descriptors in the interest list now.", (double)loop_watches());
-    metric(out, "forno_accepted_total", "counter", "Connections accepted.", (double)counters.accepted);
-    metric(out, "forno_accept_pauses_total", "counter", "Times that accepting paused for want of descriptors.",
-           (double)counters.accept_pauses);
-    metric(out, "forno_refused_connections_total", "counter", "Connections refused by a limit per client.",
-           (double)counters.refused_conns);
-    metric(out, "forno_let_go_connections_total", "counter", "Idle connections closed to make room for newcomers.",
-           (double)counters.let_go);
-    metric(out, "forno_received_bytes_total", "counter", "Bytes read from clients.", (double)counters.bytes_in);
-    metric(out, "forno_sent_bytes_total", "counter", "Bytes sent to clients.", (double)counters.bytes_out);
-    metric(out, "forno_timeouts_total", "counter", "Connections that missed a deadline.", (double)counters.timeouts);
-    metric(out, "forno_slow_readers_total", "counter", "Subscribers let go for falling behind.", (double)counters.slow_readers);
-    metric(out, "forno_answers_discarded_total", "counter", "Answers whose client had left.", (double)counters.discarded);
-    metric(out, "forno_stalls_total", "counter", "Laps longer than --stall-ms.", (double)counters.stalls);
-    metric(out, "forno_log_dropped_total", "counter", "Log lines dropped because stderr was not read.",
-           (double)counters.log_dropped);
-    metric(out, "forno_ready_events_total", "counter", "Descriptors that epoll_wait found ready.", (double)seen.totals.ready);
-    metric(out, "forno_timers_fired_total", "counter", "Timers fired.", (double)seen.totals.timers_fired);
-    metric(out, "forno_completions_total", "counter", "Operations completed over the eventfd.", (double)seen.totals.completions);
-    metric(out, "forno_asleep_seconds_total", "counter", "Time the loop spent waiting in epoll_wait.",
-           (double)seen.totals.slept_ns / 1e9);
+#define METRIC(member, type, name, help) \
+    if (*name) put_metric(out, name, #type, help, counters.member);
+    COUNTERS(METRIC)
+#undef METRIC
+    put_metric(out, "timers", "gauge", "Timers pending now.", loop_timers());
+    put_metric(out, "watches", "gauge", "Descriptors in the interest list now.", loop_watches());
+    buf_printf(out,
+               "# HELP forno_asleep_seconds_total Time the loop spent waiting in epoll_wait.\n"
+               "# TYPE forno_asleep_seconds_total counter\nforno_asleep_seconds_total %.9g\n",
+               (double)counters.slept_ns / 1e9);
     lap_histogram(out);
 
     buf_puts(out, "# HELP forno_requests_total Requests answered, by route and status.\n# TYPE forno_requests_total counter\n");

@@ -8,20 +8,40 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Whoever does it counts it. Gauges first, then what only grows. */
+/* Everything that is counted, once: the member, what /metrics makes of it and calls it there ("": the page alone is told), and what it is.
+ * Whoever does it counts it. */
+/* clang-format off */
+#define COUNTERS(X) \
+    X(connections, gauge, "connections", "Connections open now.") \
+    X(requests, gauge, "requests_live", "Requests being read or worked on now, with or without a client.") \
+    X(accepted, counter, "accepted_total", "Connections accepted.") \
+    X(accept_pauses, counter, "accept_pauses_total", "Times that accepting paused for want of descriptors.") \
+    X(refused, counter, "refused_connections_total", "Connections refused by a limit per client.") \
+    X(let_go, counter, "let_go_connections_total", "Idle connections closed to make room for newcomers.") \
+    X(bytes_in, counter, "received_bytes_total", "Bytes read from clients.") \
+    X(bytes_out, counter, "sent_bytes_total", "Bytes sent to clients.") \
+    X(timeouts, counter, "timeouts_total", "Connections that missed a deadline.") \
+    X(slow_readers, counter, "slow_readers_total", "Subscribers let go for falling behind.") \
+    X(discarded, counter, "answers_discarded_total", "Answers whose client had left.") \
+    X(stalls, counter, "stalls_total", "Laps longer than --stall-ms.") \
+    X(log_dropped, counter, "log_dropped_total", "Log lines dropped because stderr was not read.") \
+    X(ready, counter, "ready_events_total", "Descriptors that epoll_wait found ready.") \
+    X(timers_fired, counter, "timers_fired_total", "Timers fired.") \
+    X(completions, counter, "completions_total", "Operations completed over the eventfd.") \
+    X(slept_ns, counter, "", "in epoll_wait: asleep_seconds_total in /metrics") \
+    X(worked_ns, counter, "", "between one epoll_wait and the next") \
+    X(laps, counter, "", "of the loop") \
+    X(answers, counter, "", "to all but viewers:") \
+    X(viewer_answers, counter, "", "to whoever watches the loop, for that purpose") \
+    X(requests_seen, counter, "", "begun, and of these") \
+    X(requests_shown, counter, "", "in the recording") \
+    X(skipped, counter, "", "records for which there was no room in the sample")
+/* clang-format on */
+
 struct trace_counters {
-    uint64_t conns, reqs; /* open now; live now, with or without a client */
-    uint64_t accepted, accept_pauses, refused_conns;
-    uint64_t let_go; /* idle connections closed to make room for newcomers */
-    uint64_t bytes_in, bytes_out;
-    uint64_t answers, viewer_answers; /* the second: to whoever watches the loop, for that purpose */
-    uint64_t reqs_seen, reqs_shown;   /* requests begun, and those of them that are recorded */
-    uint64_t timeouts;                /* connections that missed a deadline */
-    uint64_t slow_readers;            /* subscribers let go for falling behind */
-    uint64_t discarded;               /* answers to clients who had left */
-    uint64_t stalls;                  /* laps longer than --stall-ms */
-    uint64_t log_dropped;             /* lines nobody read fast enough */
-    uint64_t records_skipped;         /* of the recording: the sample was full */
+#define MEMBER(member, ...) uint64_t member;
+    COUNTERS(MEMBER)
+#undef MEMBER
 };
 
 extern struct trace_counters counters;
@@ -93,13 +113,6 @@ uint64_t trace_newest(void); /* the number that the next record will have */
 
 int64_t trace_clock_ns(void); /* since the start */
 
-/* What the loop has done since the start. */
-struct trace_totals {
-    uint64_t laps, ready, timers_fired, completions;
-    int64_t slept_ns, worked_ns;
-};
-struct trace_totals trace_totals(void);
-
 /* ---- laps -------------------------------------------------------------------------------------------------------------- */
 
 /* A step of this name (a constant) has just ended. What the lap did since the last one is put down to it: returned, in ns. */
@@ -144,7 +157,8 @@ void trace_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* How long laps took, as a histogram in words, appended to `out`. */
 void trace_lap_bars(struct buf *out);
 
-/* Everything counted, as Prometheus text (exposition format 0.0.4), appended to `out`. */
+/* Everything counted here, as Prometheus text (exposition format 0.0.4), appended to `out`; and one more line of it. */
 void trace_metrics(struct buf *out);
+void put_metric(struct buf *out, const char *name, const char *type, const char *help, uint64_t value);
 
 #endif

@@ -61,9 +61,23 @@ void upstream_get_in_place(struct upstream_call *u, struct op *op);
 /* Does the other end of this connection to our loopback address belong to a call of ours? */
 bool upstream_is_calling(const struct sockaddr_in *from);
 
+/* As COUNTERS in trace.h. */
+/* clang-format off */
+#define UPSTREAM_STATS(X) \
+    X(active, gauge, "Calls to the courier that are out now.") \
+    X(waiting, gauge, "Calls that wait for one of those to end.") \
+    X(idle, gauge, "Connections to the courier kept for the next call.") \
+    X(calls, counter, "Calls to the courier.") \
+    X(failed, counter, "Calls that brought no response.") \
+    X(connects, counter, "Connections to the courier attempted.") \
+    X(reused, counter, "Calls over a connection that was kept.") \
+    X(retried, counter, "Calls repeated because a kept connection had gone.")
+/* clang-format on */
+
 struct upstream_stats {
-    unsigned active, waiting, idle; /* now */
-    uint64_t calls, failed, connects, reused, retried;
+#define MEMBER(member, ...) uint64_t member;
+    UPSTREAM_STATS(MEMBER)
+#undef MEMBER
 };
 void upstream_stats(struct upstream_stats *stats);
 

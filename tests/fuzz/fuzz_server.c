@@ -437,7 +437,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     serve((const char *)newline + 1, size - (size_t)(newline + 1 - data));
     memory_fails_at(0);
     trouble_at = 0;
-    must(counters.conns == 0 && counters.reqs == 0 && orders_baking() == 0);
+    must(counters.connections == 0 && counters.requests == 0 && orders_baking() == 0);
     must(loop_watches() == 2 && loop_timers() == 0);
     if (version() != before) copy(side, original);
     if (in_trouble) serve(ready, sizeof ready - 1); /* the next input finds the database open */
