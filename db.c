@@ -2,6 +2,7 @@
 #include "db.h"
 
 #include "ledger/road.h"
+#include "reactor/loop.h"
 
 static const struct road *road = &sqlite_road;
 static void (*on_change)(void);

@@ -10,13 +10,13 @@
 #ifndef FORNO_DB_H
 #define FORNO_DB_H
 
-#include "reactor/worker.h"
-
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+
+struct op; /* reactor/loop.h */
 
 enum db_rc {
     DB_OK,
@@ -68,7 +68,6 @@ enum db_what {
 
 /* The first member of every operation. Only `rc` is for the caller, and only once the op is done. */
 struct db_job {
-    struct job job;
     enum db_what what;
     enum db_rc rc;
 };

@@ -53,9 +53,9 @@ static void slow_done(struct req *r);
 
 static void slow_cut_short(struct op *op)
 {
-    struct slow *s = op->owner;
+    struct db_slow *query = op->owner;
 
-    atomic_store(&s->query.forsaken, true);
+    atomic_store(&query->forsaken, true);
 }
 
 void get_lab_thread(struct req *r)
@@ -65,7 +65,6 @@ void get_lab_thread(struct req *r)
     if (!s || !query_number(r, "ms", 1000, 0, 10000, &s->query.ms)) return;
     s->began_ns = clock_ns();
     struct op *op = await(r, slow_done);
-    op->owner = s;
     op->cut_short = slow_cut_short;
     db_slow_query(&s->query, op);
 }

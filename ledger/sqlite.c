@@ -355,65 +355,69 @@ static enum db_rc ready(void)
 
 /* ---- batches and groups ---------------------------------------------------------------------------------------------------------------- */
 
-/* Whatever the worker gives us is the first member of one of these. */
-static struct db_job *db_job_of(struct job *job)
+static struct db_job *job_of(struct op *op)
 {
-    return (struct db_job *)(void *)job;
+    return op->owner;
 }
 
-static enum how how(struct job *job)
+static enum how how(struct op *op)
 {
-    return operations[db_job_of(job)->what].how;
+    return operations[job_of(op)->what].how;
 }
 
-static enum db_rc perform(struct job *job)
+static enum db_rc perform(struct op *op)
 {
-    operations[db_job_of(job)->what].run(db_job_of(job));
-    return db_job_of(job)->rc;
+    operations[job_of(op)->what].run(job_of(op));
+    return job_of(op)->rc;
 }
 
-static void fail_all(struct jobs *jobs, enum db_rc rc)
+static void fail_all(struct ops *ops, enum db_rc rc)
 {
-    for (struct job *job = jobs->first; job; job = job->next) db_job_of(job)->rc = rc;
+    for (struct op *op = ops->first; op; op = op->next) job_of(op)->rc = rc;
+}
+
+/* They are done, and from here on not ours. */
+static void give_back(struct ops *ops)
+{
+    loop_post(ops->first);
+    *ops = (struct ops){0};
 }
 
 /* All the reads of a batch see the same state of the world. They are told together, for each ring of the bell costs both sides a system call
  * (told one by one, GET /accounts/1 took up to half as much CPU again); but not later than some time, nor after one that is long. */
-static void run_reads(struct jobs *jobs)
+static void run_reads(struct ops *reads)
 {
     enum db_rc rc = ready();
-    struct jobs done = {0};
+    struct ops done = {0};
 
     if (rc == DB_OK) rc = sql_run(tx.prepared[BEGIN_READ]);
     if (rc != DB_OK) {
-        fail_all(jobs, rc);
-        worker_give_all(jobs);
+        fail_all(reads, rc);
+        give_back(reads);
         return;
     }
     tx.now = present();
-    atomic_fetch_add(&road.reads, jobs->count);
+    atomic_fetch_add(&road.reads, reads->count);
     int64_t told_ns = tx.now.ns;
-    for (struct job *job = jobs->first, *next; job; job = next) {
-        next = job->next;
-        if (how(job) == READS_LONG || clock_ns() - told_ns > TOLD_NS) {
-            worker_give_all(&done);
+    for (struct op *op; (op = ops_take(reads)); ops_push(&done, op)) {
+        if (how(op) == READS_LONG || clock_ns() - told_ns > TOLD_NS) {
+            give_back(&done);
             told_ns = clock_ns();
         }
-        perform(job);
-        jobs_push(&done, job);
+        perform(op);
     }
-    worker_give_all(&done);
+    give_back(&done);
     sql_run(tx.prepared[COMMIT]); /* nothing was written: it cannot lose anything */
     if (!sqlite3_get_autocommit(tx.handle)) sql_run(tx.prepared[ROLLBACK]);
 }
 
 /* One write in its savepoint. Returns DB_OK, or what makes an end of the whole transaction. */
-static enum db_rc run_one_write(struct job *job)
+static enum db_rc run_one_write(struct op *op)
 {
     enum db_rc rc = sql_run(tx.prepared[SAVEPOINT]);
 
     if (rc != DB_OK) return rc;
-    enum db_rc outcome = perform(job);
+    enum db_rc outcome = perform(op);
     /* A full disk, among others, makes SQLite roll back everything: nobody's write has survived. */
     if (sqlite3_get_autocommit(tx.handle)) return is_trouble(outcome) ? outcome : DB_BROKEN;
     /* An answer of "no" has written nothing, but perhaps kept the outcome for its key. Trouble undoes what it did. */
@@ -445,7 +449,7 @@ static enum db_rc commit(void)
 }
 
 /* One transaction for the whole group, one commit, one fsync. */
-static enum db_rc write_group(struct jobs *group)
+static enum db_rc write_group(struct ops *group)
 {
     enum db_rc rc = ready();
 
@@ -453,16 +457,16 @@ static enum db_rc write_group(struct jobs *group)
     if (rc != DB_OK) return rc;
     rc = schema_is_ours();
     if (rc == DB_OK) rc = present_after(); /* the lock is ours */
-    for (struct job *job = group->first; job && rc == DB_OK; job = job->next) {
-        if (how(job) == WRITES) rc = run_one_write(job);
-        else perform(job);
+    for (struct op *op = group->first; op && rc == DB_OK; op = op->next) {
+        if (how(op) == WRITES) rc = run_one_write(op);
+        else perform(op);
     }
     if (rc == DB_OK) rc = commit();
     if (!sqlite3_get_autocommit(tx.handle)) sql_run(tx.prepared[ROLLBACK]);
     return rc;
 }
 
-static void run_writes(struct jobs *group)
+static void run_writes(struct ops *group)
 {
     enum db_rc rc = write_group(group);
     size_t writes = 0;
@@ -470,9 +474,9 @@ static void run_writes(struct jobs *group)
     /* Honestly: whatever each of them was told, it is undone, or nobody knows. */
     if (rc != DB_OK) fail_all(group, rc);
     tx.last_write = rc;
-    for (struct job *job = group->first; job; job = job->next) {
-        if (is_trouble(db_job_of(job)->rc)) tx.last_write = db_job_of(job)->rc;
-        writes += how(job) == WRITES;
+    for (struct op *op = group->first; op; op = op->next) {
+        if (is_trouble(job_of(op)->rc)) tx.last_write = job_of(op)->rc;
+        writes += how(op) == WRITES;
     }
     if (rc == DB_OK && writes) atomic_fetch_add(&road.commits, 1);
     atomic_fetch_add(&road.writes, writes);
@@ -481,25 +485,18 @@ static void run_writes(struct jobs *group)
 }
 
 /* The reads first: they need not wait for the disk. */
-static void run_batch(struct jobs *batch)
+static void run_batch(struct ops *batch)
 {
-    struct jobs reads = {0}, writes = {0};
+    struct ops reads = {0}, writes = {0}, group = {0};
 
     atomic_fetch_add(&road.batches, 1);
-    for (struct job *job = batch->first, *next; job; job = next) {
-        next = job->next;
-        jobs_push(how(job) < WRITES ? &reads : &writes, job);
-    }
+    for (struct op *op; (op = ops_take(batch));) ops_push(how(op) < WRITES ? &reads : &writes, op);
     if (reads.count) run_reads(&reads);
-    for (struct job *job = writes.first, *next; job;) {
-        struct jobs group = {0};
-
-        for (; job && (!road.options.group_max || group.count < road.options.group_max); job = next) {
-            next = job->next;
-            jobs_push(&group, job);
-        }
+    while (writes.first) {
+        do ops_push(&group, ops_take(&writes));
+        while (writes.first && group.count != road.options.group_max);
         run_writes(&group);
-        worker_give_all(&group);
+        give_back(&group);
     }
 }
 
@@ -507,7 +504,8 @@ static void run_batch(struct jobs *batch)
 
 static void submit(struct db_job *job, struct op *op)
 {
-    if (worker_submit(&job->job, op)) return;
+    op->owner = job;
+    if (worker_submit(op)) return;
     job->rc = DB_QUEUE_FULL;
     atomic_fetch_add(&road.refused, 1);
     op->next = NULL;

@@ -22,10 +22,6 @@
 #define LAP_CROWD 16 /* of these, who are many, fewer */
 #define BEFORE_SLEEP_MAX 4
 
-struct ops {
-    struct op *first, **last;
-};
-
 static struct {
     int epoll_fd;
     bool stopping;
@@ -238,6 +234,26 @@ static void timerfd_ready(struct watch *w, uint32_t events)
 
 /* ---- op: completions from other threads ---------------------------------------------------------------------------- */
 
+void ops_push(struct ops *ops, struct op *op)
+{
+    if (!ops->first) ops->last = &ops->first;
+    op->next = NULL;
+    *ops->last = op;
+    ops->last = &op->next;
+    ops->count++;
+}
+
+struct op *ops_take(struct ops *ops)
+{
+    struct op *op = ops->first;
+
+    if (!op) return NULL;
+    ops->first = op->next;
+    op->next = NULL;
+    ops->count--;
+    return op;
+}
+
 /* The counter cannot overflow (EAGAIN), it counts bells; EINTR does not happen to a nonblocking descriptor. */
 static void ring(int fd)
 {
@@ -291,23 +307,17 @@ static void take_posted(void)
     }
     while (oldest) {
         struct op *op = oldest;
-        struct ops *ops = op->crowd ? &loop.crowd : &loop.taken;
 
         oldest = op->next;
-        op->next = NULL;
-        if (!ops->first) ops->last = &ops->first;
-        *ops->last = op;
-        ops->last = &op->next;
+        ops_push(op->crowd ? &loop.crowd : &loop.taken, op);
     }
 }
 
 static void complete_some(struct ops *ops, int most)
 {
-    for (int i = 0; i < most && ops->first; i++) {
-        struct op *op = ops->first;
+    struct op *op;
 
-        ops->first = op->next;
-        op->next = NULL;
+    for (int i = 0; i < most && (op = ops_take(ops)); i++) {
         if (loop.observer) loop.observer->completed(op);
         op->done(op);
     }
@@ -429,7 +439,8 @@ void loop_close(void)
     loop.heap = NULL;
     loop.heap_len = loop.heap_cap = 0;
     loop.timerfd_ns = 0;
-    loop.posted = loop.taken.first = loop.crowd.first = NULL;
+    loop.posted = NULL;
+    loop.taken = loop.crowd = (struct ops){0};
     loop.observer = NULL;
     memset(loop.before_sleep, 0, sizeof loop.before_sleep);
 }

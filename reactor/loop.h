@@ -95,11 +95,20 @@ struct op {
     void (*cut_short)(struct op *op); /* waiting on has lost its point (the client left, the server
                                                             is leaving): complete soon. Set by the starter or NULL */
     const char *what;                 /* "db", "oven", "timer", "upstream": set by the starter */
-    void *owner;                      /* for whoever works on it */
+    void *owner;                      /* for whoever works on it: what it is that he works on */
     int64_t served_ns;                /* clock_ns() when it left its queue; 0: it knew no queue */
     bool crowd;                       /* one of many that complete for the same reason: whoever else is there goes first */
     bool first;                       /* nothing was waited for before it: when there is too much already, this may be refused */
 };
+
+/* Operations in order, and how many. */
+struct ops {
+    struct op *first, **last;
+    size_t count;
+};
+
+void ops_push(struct ops *ops, struct op *op);
+struct op *ops_take(struct ops *ops); /* the first; NULL: there is none */
 
 /* Complete a list of operations, linked by next, in a later lap. Any thread; wakes the loop over an eventfd (2). */
 void loop_post(struct op *list);

@@ -1,4 +1,4 @@
-/* worker.c: a thread that takes jobs and gives ops back.
+/* worker.c: a thread that takes ops and gives them back done.
  *
  * It owns the thread and the queue to it; the way back is loop_post(). The subtle thing is the hand-over: what a lap has gathered goes over
  * when it ends, under one lock and with one wake-up, and the worker takes all there is. So batches form by themselves under load, and a
@@ -12,12 +12,12 @@
 static struct {
     struct worker_options options;
     pthread_t thread;
-    struct jobs gathered; /* the loop's: submitted in this lap */
+    struct ops gathered; /* the loop's: submitted in this lap */
 
     /* shared, under the lock */
     pthread_mutex_t lock;
     pthread_cond_t not_empty;
-    struct jobs queue;
+    struct ops queue;
     bool closing;
 
     /* for those who look on */
@@ -25,43 +25,21 @@ static struct {
     atomic_bool busy;
 } worker = {.lock = PTHREAD_MUTEX_INITIALIZER, .not_empty = PTHREAD_COND_INITIALIZER};
 
-void jobs_push(struct jobs *jobs, struct job *job)
-{
-    if (!jobs->first) jobs->last = &jobs->first;
-    job->next = NULL;
-    *jobs->last = job;
-    jobs->last = &job->next;
-    jobs->count++;
-}
-
 /* Put all of `more` behind what is there, and leave it empty. */
-static void jobs_move(struct jobs *jobs, struct jobs *more)
+static void ops_move(struct ops *ops, struct ops *more)
 {
-    if (!jobs->first) jobs->last = &jobs->first;
-    *jobs->last = more->first;
-    jobs->last = more->last;
-    jobs->count += more->count;
-    *more = (struct jobs){0};
+    if (!ops->first) ops->last = &ops->first;
+    *ops->last = more->first;
+    ops->last = more->last;
+    ops->count += more->count;
+    *more = (struct ops){0};
 }
 
-void worker_give_all(struct jobs *jobs)
-{
-    struct op *list = NULL, **last = &list;
-
-    for (struct job *job = jobs->first; job; job = job->next) {
-        *last = job->op;
-        job->op->next = NULL;
-        last = &job->op->next;
-    }
-    if (list) loop_post(list);
-    *jobs = (struct jobs){0};
-}
-
-static void work(struct jobs *batch)
+static void work(struct ops *batch)
 {
     int64_t served_ns = clock_ns();
 
-    for (struct job *job = batch->first; job; job = job->next) job->op->served_ns = served_ns;
+    for (struct op *op = batch->first; op; op = op->next) op->served_ns = served_ns;
     worker.options.work(batch);
 }
 
@@ -71,8 +49,8 @@ static void *run_worker(void *unused)
     for (;;) {
         pthread_mutex_lock(&worker.lock);
         while (!worker.queue.first && !worker.closing) pthread_cond_wait(&worker.not_empty, &worker.lock);
-        struct jobs batch = worker.queue;
-        worker.queue = (struct jobs){0};
+        struct ops batch = worker.queue;
+        worker.queue = (struct ops){0};
         atomic_store(&worker.busy, batch.count > 0); /* first: who sees an empty queue shall see the worker at work */
         atomic_fetch_sub(&worker.waiting, batch.count);
         pthread_mutex_unlock(&worker.lock);
@@ -87,25 +65,24 @@ static void hand_over(void)
 {
     if (!worker.gathered.count) return;
     pthread_mutex_lock(&worker.lock);
-    jobs_move(&worker.queue, &worker.gathered);
+    ops_move(&worker.queue, &worker.gathered);
     pthread_mutex_unlock(&worker.lock);
     pthread_cond_signal(&worker.not_empty);
 }
 
-bool worker_submit(struct job *job, struct op *op)
+bool worker_submit(struct op *op)
 {
-    job->op = op;
     if (worker.options.in_place) { /* the loop waits, and everybody with it */
-        struct jobs batch = {0};
+        struct ops batch = {0};
 
-        jobs_push(&batch, job);
+        ops_push(&batch, op);
         work(&batch);
         return true;
     }
     /* The bound is for new work. What has begun is bounded already, and to turn it away would waste what it has cost. */
     if (op->first && atomic_load(&worker.waiting) >= worker.options.max) return false;
     atomic_fetch_add(&worker.waiting, 1);
-    jobs_push(&worker.gathered, job);
+    ops_push(&worker.gathered, op);
     return true;
 }
 

@@ -81,9 +81,9 @@ inline take_posted() {
 inline complete_some() {
     completed = 0;
     do
-    :: completed < LAP_COMPLETIONS && taken ->           /* | i < most && ops->first */
-       op = taken & -taken;                              /* | op = ops->first */
-       taken = taken & ~op;                              /* | ops->first = op->next */
+    :: completed < LAP_COMPLETIONS && taken ->           /* | i < most */
+       op = taken & -taken;
+       taken = taken & ~op;                              /* | op = ops_take(ops) */
        assert(!(answered & op));
        atomic { answered = answered | op; printf("answers %d\n", op) } /* | op->done(op) */
        completed++
@@ -106,7 +106,7 @@ inline posts_ready() {
 /* ---- ledger/sqlite.c: submit */
 inline submit(job) {
     if
-    :: worker_submit(job)                                /* | if (worker_submit(&job->job, op)) return */
+    :: worker_submit(job)                                /* | if (worker_submit(op)) return */
     :: loop_post(job)                                    /* | loop_post(op) — refused: the queue is full */
     fi
 }
@@ -114,7 +114,7 @@ inline submit(job) {
 /* ---- reactor/worker.c: worker_submit */
 inline worker_submit(job) {
     asked = asked | job;
-    gathered = gathered | job                            /* | jobs_push(&worker.gathered, job) */
+    gathered = gathered | job                            /* | ops_push(&worker.gathered, op) */
 }
 
 /* ---- reactor/worker.c: hand_over */
@@ -123,7 +123,7 @@ inline hand_over() {
     :: !gathered
     :: else ->
        lock(db_lock);                                    /* | pthread_mutex_lock(&worker.lock) */
-       queue = queue | gathered;                         /* | jobs_move(&worker.queue, &worker.gathered) */
+       queue = queue | gathered;                         /* | ops_move(&worker.queue, &worker.gathered) */
        atomic { gathered = 0; printf("hands over %d\n", queue) }
        unlock(db_lock);                                  /* | pthread_mutex_unlock(&worker.lock) */
        cond_signal()                                     /* | pthread_cond_signal(&worker.not_empty) */
@@ -156,7 +156,7 @@ active proctype worker() {
        :: else -> break
        od;
        batch = queue;                                    /* | batch = worker.queue */
-       queue = 0;                                        /* | worker.queue = (struct jobs){0} */
+       queue = 0;                                        /* | worker.queue = (struct ops){0} */
        unlock(db_lock);                                  /* | pthread_mutex_unlock(&worker.lock) */
        if
        :: !batch -> break                                /* | if (!batch.count) return */
