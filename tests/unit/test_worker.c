@@ -1,3 +1,4 @@
+/* LDFLAGS: -Wl,--wrap=pthread_cond_signal */
 /* test_worker.c: what worker.h promises, without any database: a thread that takes ops and gives them back done.
  *
  * Nothing sleeps to let something else happen: where the order of the threads matters, semaphores make it. alarm(2) ends a test that hangs. */
@@ -24,6 +25,17 @@ static bool gated; /* the worker says that it has begun, and waits to be let go 
 static sem_t begun, let_go;
 static struct op *order[OPS]; /* in which they completed */
 
+static int wake_ups;
+
+int __real_pthread_cond_signal(pthread_cond_t *cond);
+int __wrap_pthread_cond_signal(pthread_cond_t *cond);
+
+int __wrap_pthread_cond_signal(pthread_cond_t *cond)
+{
+    wake_ups++;
+    return __real_pthread_cond_signal(cond);
+}
+
 static void work(struct ops *batch)
 {
     worked_by = pthread_self();
@@ -49,6 +61,7 @@ static void start(size_t max, bool in_place)
     alarm(20);
     loop_thread = pthread_self();
     done = batches = 0;
+    wake_ups = 0;
     gated = false;
     for (size_t i = 0; i < OPS; i++) ops[i] = fresh;
     assert_int_equal(sem_init(&begun, 0, 0), 0);
@@ -107,7 +120,7 @@ static void test_what_is_submitted_is_done_elsewhere_and_completes_on_the_loop_o
     stop();
 }
 
-static void test_a_lap_is_handed_over_whole(void **state)
+static void test_a_lap_is_handed_over_whole_and_with_one_wake_up(void **state)
 {
     (void)state;
     start(OPS, false);
@@ -115,6 +128,7 @@ static void test_a_lap_is_handed_over_whole(void **state)
     run_until(7);
     assert_int_equal(batches, 1);
     assert_int_equal(batch_sizes[0], 7);
+    assert_int_equal(wake_ups, 1);
     stop();
 }
 
@@ -227,7 +241,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_submitted_is_done_elsewhere_and_completes_on_the_loop_once_and_in_order),
-        cmocka_unit_test(test_a_lap_is_handed_over_whole),
+        cmocka_unit_test(test_a_lap_is_handed_over_whole_and_with_one_wake_up),
         cmocka_unit_test(test_what_comes_while_it_works_is_the_next_batch_and_stopping_forgets_nothing),
         cmocka_unit_test(test_the_bound_turns_away_only_what_begins),
         cmocka_unit_test(test_it_tells_when_each_op_left_the_queue),
