@@ -71,11 +71,15 @@ void respond_problem(struct req *r, enum problem p, const char *detail, ...) __a
 /* The same for a request that claims to be somebody's: a wrong token is told first, so that strangers learn nothing. */
 void refuse(struct req *r, enum problem p, const char *detail, ...) __attribute__((format(printf, 3, 4)));
 
-/* What the database said, when it was not DB_OK. */
+/* What the database said, when it was not DB_OK; and whether that was so. */
 void respond_db_problem(struct req *r, enum db_rc rc);
+bool db_said_no(struct req *r, enum db_rc rc);
 
 /* What the parser said. */
 void respond_parse_problem(struct req *r);
+
+/* Answer 200 with this text, and free it. */
+void respond_text(struct req *r, const char *type, struct buf *text);
 
 /* ---- json.c ------------------------------------------------------------------------------------------------------------------------ */
 

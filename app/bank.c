@@ -53,10 +53,7 @@ static void account_opened(struct req *r)
 {
     struct opening *o = req_state(r);
 
-    if (o->account.job.rc != DB_OK) {
-        respond_db_problem(r, o->account.job.rc);
-        return;
-    }
+    if (db_said_no(r, o->account.job.rc)) return;
     cJSON *json = account_json(&o->account);
     cJSON_AddStringToObject(json, "token", o->token);
     respond_field(r, "Location", "/accounts/%lld", (long long)o->account.id);
@@ -82,10 +79,7 @@ static void account_fetched(struct req *r)
 {
     struct db_account *a = req_state(r);
 
-    if (a->job.rc != DB_OK) {
-        respond_db_problem(r, a->job.rc);
-        return;
-    }
+    if (db_said_no(r, a->job.rc)) return;
     respond_field(r, "Cache-Control", "no-store");
     respond_json(r, 200, account_json(a));
 }
@@ -133,10 +127,7 @@ static void entries_fetched(struct req *r)
     struct db_entries *e = req_state(r);
     char path[64];
 
-    if (e->job.rc != DB_OK) {
-        respond_db_problem(r, e->job.rc);
-        return;
-    }
+    if (db_said_no(r, e->job.rc)) return;
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "entries");
     for (size_t i = 0; i < e->count; i++) json_append(list, entry_json(&e->rows[i]));
@@ -175,10 +166,7 @@ static void transfer_made(struct req *r)
         respond_problem(r, PROBLEM_NO_RECEIVER, NULL);
         return;
     }
-    if (t->job.rc != DB_OK) {
-        respond_db_problem(r, t->job.rc);
-        return;
-    }
+    if (db_said_no(r, t->job.rc)) return;
     cJSON *json = cJSON_CreateObject();
     json_add_integer(json, "id", t->id);
     json_add_integer(json, "to", t->to);

@@ -65,10 +65,7 @@ static void delivery_order_fetched(struct req *r)
 {
     struct delivery *d = req_state(r);
 
-    if (d->order.job.rc != DB_OK) {
-        respond_db_problem(r, d->order.job.rc);
-        return;
-    }
+    if (db_said_no(r, d->order.job.rc)) return;
     snprintf(d->call.target, sizeof d->call.target, "/courier/quote?pizzas=%" PRId64, d->order.order.pizzas);
     upstream_get(&d->call, await(r, delivery_quoted));
 }

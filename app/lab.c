@@ -264,9 +264,7 @@ static void fanned_out(struct req *r)
     }
     struct buf text = {0};
     waterfall_text(&text, f, &w);
-    if (text.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
-    else respond(r, 200, "text/plain; charset=utf-8", text.mem + text.start, buf_len(&text));
-    buf_free(&text);
+    respond_text(r, "text/plain; charset=utf-8", &text);
 }
 
 /* ---- POST /lab/lost-update ----------------------------------------------------------------------------------------------------------------- */
@@ -355,10 +353,7 @@ static void receiver_opened(struct req *r)
 {
     struct lost_update *l = req_state(r);
 
-    if (l->accounts[1].job.rc != DB_OK) {
-        respond_db_problem(r, l->accounts[1].job.rc);
-        return;
-    }
+    if (db_said_no(r, l->accounts[1].job.rc)) return;
     all_begin(&l->all, "db", await(r, transfers_made));
     for (int i = 0; i < WITHDRAWALS; i++) {
         struct db_transfer *t = &l->transfers[i].transfer;
@@ -382,10 +377,7 @@ static void payer_fetched(struct req *r)
     struct lost_update *l = req_state(r);
     int64_t made = 0;
 
-    if (l->accounts[0].job.rc != DB_OK) {
-        respond_db_problem(r, l->accounts[0].job.rc);
-        return;
-    }
+    if (db_said_no(r, l->accounts[0].job.rc)) return;
     for (int i = 0; i < WITHDRAWALS; i++) made += l->transfers[i].transfer.job.rc == DB_OK;
     int64_t expected = START_CENTS - WITHDRAWALS * STEP_CENTS, ledger = l->accounts[0].balance_cents;
     cJSON *json = cJSON_CreateObject(), *toy, *real;

@@ -46,9 +46,7 @@ void get_loop(struct req *r)
     buf_puts(&out, "\nrequests alive\n");
     reqs_tell(print_alive, &out, 12);
     respond_field(r, "Cache-Control", "no-store");
-    if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
-    else respond(r, 200, "text/plain; charset=utf-8", out.mem + out.start, buf_len(&out));
-    buf_free(&out);
+    respond_text(r, "text/plain; charset=utf-8", &out);
 }
 
 /* ---- GET /loop/events: what was recorded, ten times a second, while somebody watches and something happens ------------------------ */

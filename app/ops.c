@@ -34,9 +34,7 @@ void get_front(struct req *r)
     r->viewer = false; /* the menu is for whoever asks, not for whoever watches */
     address_used(r, url, sizeof url);
     put_menu(&out, r, url);
-    if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
-    else respond(r, 200, "text/plain; charset=utf-8", out.mem + out.start, buf_len(&out));
-    buf_free(&out);
+    respond_text(r, "text/plain; charset=utf-8", &out);
 }
 
 /* ---- the operator ---------------------------------------------------------------------------------------------------------------------- */
@@ -100,7 +98,5 @@ void get_metrics(struct req *r)
 #define IS_counter "_total"
     UPSTREAM_STATS(METRIC)
     respond_field(r, "Cache-Control", "no-store");
-    if (out.failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
-    else respond(r, 200, "text/plain; version=0.0.4; charset=utf-8", out.mem + out.start, buf_len(&out));
-    buf_free(&out);
+    respond_text(r, "text/plain; version=0.0.4; charset=utf-8", &out);
 }

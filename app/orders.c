@@ -401,10 +401,7 @@ static void order_cancelled(struct req *r)
 {
     struct order_state *s = req_state(r);
 
-    if (s->order.job.rc != DB_OK) {
-        respond_db_problem(r, s->order.job.rc);
-        return;
-    }
+    if (db_said_no(r, s->order.job.rc)) return;
     oven_take_back(s->order.order.id);
     order_changed(&s->order.order);
     order_answer(r);
@@ -441,10 +438,7 @@ static void orders_fetched(struct req *r)
     struct db_orders *l = req_state(r);
     char query[32] = "";
 
-    if (l->job.rc != DB_OK) {
-        respond_db_problem(r, l->job.rc);
-        return;
-    }
+    if (db_said_no(r, l->job.rc)) return;
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "orders");
     for (size_t i = 0; i < l->count; i++)

@@ -170,6 +170,19 @@ void respond_db_problem(struct req *r, enum db_rc rc)
     answer(r, of[rc], NULL);
 }
 
+bool db_said_no(struct req *r, enum db_rc rc)
+{
+    if (rc != DB_OK) respond_db_problem(r, rc);
+    return rc != DB_OK;
+}
+
+void respond_text(struct req *r, const char *type, struct buf *text)
+{
+    if (text->failed) respond_problem(r, PROBLEM_NO_MEMORY, NULL);
+    else respond(r, 200, type, text->mem + text->start, buf_len(text));
+    buf_free(text);
+}
+
 void respond_parse_problem(struct req *r)
 {
     enum problem p = PROBLEM_MALFORMED_REQUEST;

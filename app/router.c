@@ -187,13 +187,8 @@ static void refuse_media_type(struct req *r)
     respond_problem(r, PROBLEM_MEDIA_TYPE, "The body must be JSON and say so. With curl, add: -H 'Content-Type: application/json'");
 }
 
-static struct step refused(struct req *r, struct step step)
-{
-    r->refused = true;
-    return step;
-}
-
-#define REFUSED(r, fn) refused((r), (struct step)STEP(fn))
+/* Whatever its body may be. */
+#define REFUSED(r, fn) (r->needs_no_body = true, (struct step)STEP(fn))
 
 /* application/json, perhaps with charset=utf-8 (RFC 9110 8.3.1). A request without a body needs none. */
 static bool is_json(const struct req *r)

@@ -21,7 +21,7 @@ struct audience {
 };
 
 /* The first step of a request whose head is complete, or which has failed (r->msg.phase == HTTP_FAILED: r->msg.status and r->msg.error say
- * why). Sets r->route, r->param, r->viewer, r->refused. */
+ * why). Sets r->route, r->param, r->viewer, r->needs_no_body. */
 typedef struct step route_fn(struct req *r);
 
 /* A request whose first byte is about to be read. NULL: memory is out. */

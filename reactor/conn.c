@@ -249,7 +249,7 @@ static bool conn_parse(struct conn *c, struct slice *input)
     if (r->msg.phase == HTTP_FRESH || r->msg.phase == HTTP_IN_HEAD) return false;
     if (!in_body || r->msg.phase == HTTP_FAILED) {
         req_route(r, conns.route);
-        if (r->msg.phase == HTTP_IN_BODY && !(r->refused && r->msg.expect_continue)) {
+        if (r->msg.phase == HTTP_IN_BODY && !(r->needs_no_body && r->msg.expect_continue)) {
             /* Does the client wait to be asked for the body? RFC 9110 10.1.1 */
             if (r->msg.expect_continue && !input->len) buf_puts(&c->a.out, "HTTP/1.1 100 Continue\r\n\r\n");
             return input->len > 0;

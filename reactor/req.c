@@ -231,7 +231,7 @@ void req_route(struct req *r, route_fn *route)
     struct work *w = work_of(r);
     char name[64];
 
-    r->refused = false;
+    r->needs_no_body = false;
     w->step = route(r);
     if (!w->trace) return;
     struct slice method = http_method_text(&r->msg), target = http_target(&r->msg);

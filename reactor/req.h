@@ -39,7 +39,7 @@ struct req {
     const char *route;       /* its pattern in the route table: a constant, for the log and the counters */
     char param[40];          /* the {…} of the route, percent-decoded; "" when there is none */
     bool viewer;             /* it is whoever watches the loop, for that purpose: not counted among what he watches */
-    bool refused;            /* its first step refuses it whatever its body may be: nobody need be asked to send one */
+    bool needs_no_body;      /* its first step refuses it whatever its body may be: nobody need be asked to send one */
     bool streaming;          /* its answer has begun, and goes on */
     void *state;             /* what req_alloc() gave first */
 };
