@@ -540,11 +540,22 @@ static void before_sleep(void)
     if (server_draining() && counters.connections == 0 && counters.requests == 0) loop_stop();
 }
 
+/* Trap: a standard stream that is closed, whose number becomes somebody's socket: what is meant for the log would go there. */
+static void fill_standard_streams(void)
+{
+    int fd;
+
+    do fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) close(fd);
+}
+
 int main(int argc, char **argv)
 {
     char error[512];
 
     read_options(argc, argv);
+    fill_standard_streams();
     if (server.audit_path) return app_audit(server.audit_path);
     raise_descriptor_limit();
     if (loop_open() != 0) die("cannot make an event loop: %s", strerror(errno));
@@ -554,10 +565,10 @@ int main(int argc, char **argv)
     server.drain_over.fired = drain_is_over;
     conns_serve(app_route, accept_resume);
     loop_before_sleep(before_sleep);
+    if (!app_start(&server.app, error, sizeof error)) die("%s", error);
     bool activated = take_listeners();
     if (!activated) open_listeners();
     /* After the listeners, so that a port in use leaves no database behind. Who comes meanwhile waits in the backlog. */
-    if (!app_start(&server.app, error, sizeof error)) die("%s", error);
     announce(activated ? NULL : server.app.host);
     notify_manager("READY=1");
 

@@ -12,9 +12,6 @@ const struct app_options *app_options;
 
 bool app_start(const struct app_options *options, char *error, size_t error_size)
 {
-    const struct db_options db = {
-        .path = options->db_path, .blocking = options->blocking, .group_max = options->group_max, .hurried = still_heeded};
-
     app_options = options;
     if (sodium_init() < 0) {
         snprintf(error, error_size, "libsodium cannot start: is there no source of random numbers?");
@@ -24,16 +21,18 @@ bool app_start(const struct app_options *options, char *error, size_t error_size
     waits_start(options->blocking);
     orders_start();
     pages_start();
-    return db_open(&db, error, error_size) == 0;
+    return true;
 }
 
 bool app_listening(const char *own_door, bool loopback, char *error, size_t error_size)
 {
-    const char *courier = app_options->courier;
+    const struct app_options *o = app_options;
+    const struct db_options db = {.path = o->db_path, .blocking = o->blocking, .group_max = o->group_max, .hurried = still_heeded};
 
-    if (app_options->lab == LAB_ON) router_open_lab(false);
-    else if (app_options->lab == LAB_ON_LOOPBACK && loopback) router_open_lab(true);
-    return upstream_open(courier ? courier : own_door, app_options->blocking, error, error_size);
+    if (o->lab == LAB_ON) router_open_lab(false);
+    else if (o->lab == LAB_ON_LOOPBACK && loopback) router_open_lab(true);
+    /* The database last, so that a mistake in an option leaves none behind. */
+    return upstream_open(o->courier ? o->courier : own_door, o->blocking, error, error_size) && db_open(&db, error, error_size) == 0;
 }
 
 void app_stop(void)

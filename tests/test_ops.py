@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import os
 import re
 import socket
 import sqlite3
@@ -284,6 +285,22 @@ def test_a_database_of_a_newer_forno_is_refused(start_server, tmp_path):
 def test_a_port_in_use_is_one_clear_line(server, tmp_path):
     one_clear_line(["--port", str(server.port), "--db", str(tmp_path / "forno.db")], str(server.port), "in use")
     assert list(tmp_path.iterdir()) == [], "expected no database to be left behind"
+
+
+def test_a_courier_of_no_use_leaves_no_database_behind(tmp_path):
+    one_clear_line(["--port", "0", "--courier", "ftp://nobody", "--db", str(tmp_path / "forno.db")], "ftp://nobody")
+    assert list(tmp_path.iterdir()) == [], "expected no database to be left behind"
+
+
+def test_a_standard_stream_that_is_closed_becomes_nobodys_socket(tmp_path):
+    """The log would be written into it."""
+    process = wire.spawn("--port", "0", "--db", str(tmp_path / "forno.db"), preexec_fn=lambda: (os.close(0), os.close(2)))
+    try:
+        assert process.stdout.readline().startswith("listening on ")
+        assert [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in (0, 2)] == ["/dev/null"] * 2
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_foreign_address_is_one_clear_line(tmp_path):
