@@ -24,10 +24,13 @@ DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask pyt
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin python3
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
-SOURCES   := $(wildcard *.c reactor/*.c ledger/*.c app/*.c)
+SOURCES   := $(wildcard *.c text/*.c reactor/*.c ledger/*.c app/*.c)
 UNITS     := $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c))
 FUZZERS   := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FORMATTED  = $(wildcard *.[ch] reactor/*.[ch] ledger/*.[ch] text/*.[ch] app/*.[ch] bench/*.c tests/*/*.[ch])
+
+# The parser alone, as the fuzzers and bench/parse.c have it.
+PARSER     = http.o $(patsubst %.c,%.o,$(wildcard text/*.c))
 
 # What tests/faults/wrap.c can make fail.
 FAULTS = accept4 recv send epoll_wait epoll_ctl malloc calloc realloc
@@ -195,7 +198,7 @@ llhttp: build/asan/verdicts corpora
 	@find build/fuzz/corpus/http build/fuzz/corpus/server tests/fuzz/seeds/http tests/fuzz/seeds/server -type f | sort | $< > build/llhttp/verdicts
 	@node tests/fuzz/llhttp.js $(CURDIR)/build/llhttp/node_modules/undici build/llhttp/verdicts tests/fuzz/llhttp-differences.md
 
-build/asan/verdicts: build/asan/tests/fuzz/verdicts.o build/asan/http.o
+build/asan/verdicts: $(addprefix build/asan/,tests/fuzz/verdicts.o $(PARSER))
 	$(CC) $(ASAN) -o $@ $^
 
 # libFuzzer comes with clang. The parser is fuzzed by itself; the rest in a world of its own (tests/fuzz/world.h), with all that
@@ -204,8 +207,8 @@ WORLD = malloc calloc realloc clock_gettime ppoll timerfd_settime epoll_wait pol
 OURS  = sqlite3_step sqlite3_errcode db_open randombytes_buf upstream_leads_home
 
 build/fuzz/%: CC = clang
-build/fuzz/fuzz_http: build/fuzz/tests/fuzz/fuzz_http.o build/fuzz/http.o
-build/fuzz/fuzz_upstream: $(addprefix build/fuzz/,tests/fuzz/fuzz_upstream.o tests/fuzz/world.o reactor/upstream.o reactor/names.o reactor/loop.o http.o)
+build/fuzz/fuzz_http: $(addprefix build/fuzz/,tests/fuzz/fuzz_http.o $(PARSER))
+build/fuzz/fuzz_upstream: $(addprefix build/fuzz/,tests/fuzz/fuzz_upstream.o tests/fuzz/world.o reactor/upstream.o reactor/names.o reactor/loop.o $(PARSER))
 build/fuzz/fuzz_server: $(addprefix build/fuzz/,tests/fuzz/fuzz_server.o tests/fuzz/world.o) $(filter-out build/fuzz/server.o,$(OBJECTS_fuzz))
 build/fuzz/fuzz_upstream: WRAPPED = $(WORLD)
 build/fuzz/fuzz_server: WRAPPED = $(WORLD) $(OURS)
@@ -217,7 +220,7 @@ build/fuzz/fuzz_%:
 check: need-check
 	clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
-	  -D__linux__ -U_GNU_SOURCE --suppress=missingIncludeSystem -I. *.c reactor/*.c ledger/*.c app/*.c
+	  -D__linux__ -U_GNU_SOURCE --suppress=missingIncludeSystem -I. $(SOURCES)
 	@for cc in gcc clang; do echo "$$cc -Werror"; for f in $(SOURCES); do \
 	  $(MAKE) -s --no-print-directory CC=$$cc WERROR=-Werror SOURCE=$$f compiles || exit 1; done; done
 	@$(MAKE) -s --no-print-directory layering model

@@ -8,6 +8,7 @@ A complete run writes bench/RESULTS.md; with --only or --quick it only prints.
 """
 
 import argparse
+import glob
 import importlib.util
 import os
 import shutil
@@ -42,10 +43,11 @@ def check_needed():
 
 
 def build():
-    """What is ours: the ceiling, and the parser's timer with the very object that is in the server."""
-    flags = "-std=c17 -D_GNU_SOURCE -Wall -Wextra -O2 -g".split()
-    parser = os.path.join(ROOT, "build", "release", "http.o")
-    for name, more in (("ceiling", []), ("parse", [parser])):
+    """What is ours: the ceiling, and the parser's timer with the very objects that are in the server."""
+    flags = ["-std=c17", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-O2", "-g", "-I" + ROOT]
+    release = os.path.join(ROOT, "build", "release")
+    parser = [os.path.join(release, "http.o"), *glob.glob(os.path.join(release, "text", "*.o"))]
+    for name, more in (("ceiling", []), ("parse", parser)):
         subprocess.run(["cc", *flags, "-o", os.path.join(BUILD, name), os.path.join(HERE, name + ".c"), *more], check=True)
 
 

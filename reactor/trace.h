@@ -3,7 +3,7 @@
 #ifndef FORNO_TRACE_H
 #define FORNO_TRACE_H
 
-#include "http.h"
+#include "text/bytes.h"
 
 #include <stdbool.h>
 #include <stdint.h>

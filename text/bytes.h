@@ -1,0 +1,48 @@
+/* bytes.h: borrowed bytes (slice) and growing ones (buf). */
+#ifndef FORNO_BYTES_H
+#define FORNO_BYTES_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Somebody else's bytes, for as long as they live. Not NUL-terminated. */
+struct slice {
+    const char *at; /* NULL: absent */
+    size_t len;
+};
+
+#define SLICE(literal) ((struct slice){literal, sizeof(literal) - 1})
+
+bool slice_is(struct slice s, const char *text);        /* the same bytes */
+bool slice_is_nocase(struct slice s, const char *text); /* the same but for ASCII case */
+struct slice slice_trim(struct slice s);                /* without optional white space, RFC 9110 5.6.3 */
+
+/* Take the next element off a comma-separated list (RFC 9110 5.6.1), trimmed; empty elements are skipped.
+ * False when the list is used up. Not for lists whose elements may hold quoted commas. */
+bool slice_next_element(struct slice *list, struct slice *element);
+
+/* Bytes that grow at the end and are consumed from the front. When memory is out, `failed` is set, what did not fit is
+ * gone, and it stays set: check once, at the end. */
+struct buf {
+    char *mem;
+    uint32_t start, end, cap; /* mem[start..end) is the content */
+    bool failed;
+};
+
+char *buf_reserve(struct buf *b, size_t n); /* room for n bytes after the content; NULL: failed */
+void buf_put(struct buf *b, const void *bytes, size_t n);
+void buf_puts(struct buf *b, const char *text);
+void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void buf_vprintf(struct buf *b, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+void buf_put_ms(struct buf *b, int64_t ns); /* as milliseconds: "12.345", without floating point */
+void buf_consume(struct buf *b, size_t n);  /* gives the memory back when the last byte goes */
+void buf_free(struct buf *b);
+
+static inline size_t buf_len(const struct buf *b)
+{
+    return b->end - b->start;
+}
+
+#endif
