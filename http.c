@@ -4,8 +4,8 @@
  * in struct http_message, and a message fed byte by byte must come out as if it had been fed whole. Where many bytes of one
  * kind follow each other (a name, a value, a body) a state runs over them in a tight loop; no byte is looked at twice. */
 #include "http.h"
+#include "text/grammar.h"
 
-#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -30,40 +30,13 @@ static const char token_lower[256] = {
     ['Y'] = 'y', ['Z'] = 'z',
 };
 
-enum {
-    URI_PLAIN = 1, /* may stand in a target as it is: pchar and '/', but not '?' and '%', which mean something */
-    HOST_PLAIN = 2 /* may stand in a reg-name: unreserved and sub-delims */
-};
-
-/* RFC 3986 2.2, 2.3, 3.3. */
-static const uint8_t uri_class[256] = {
-    ['A' ... 'Z'] = URI_PLAIN | HOST_PLAIN, ['a' ... 'z'] = URI_PLAIN | HOST_PLAIN, ['0' ... '9'] = URI_PLAIN | HOST_PLAIN,
-    ['-'] = URI_PLAIN | HOST_PLAIN, ['.'] = URI_PLAIN | HOST_PLAIN, ['_'] = URI_PLAIN | HOST_PLAIN,
-    ['~'] = URI_PLAIN | HOST_PLAIN, ['!'] = URI_PLAIN | HOST_PLAIN, ['$'] = URI_PLAIN | HOST_PLAIN,
-    ['&'] = URI_PLAIN | HOST_PLAIN, ['\''] = URI_PLAIN | HOST_PLAIN, ['('] = URI_PLAIN | HOST_PLAIN,
-    [')'] = URI_PLAIN | HOST_PLAIN, ['*'] = URI_PLAIN | HOST_PLAIN, ['+'] = URI_PLAIN | HOST_PLAIN,
-    [','] = URI_PLAIN | HOST_PLAIN, [';'] = URI_PLAIN | HOST_PLAIN, ['='] = URI_PLAIN | HOST_PLAIN,
-    [':'] = URI_PLAIN, ['@'] = URI_PLAIN, ['/'] = URI_PLAIN,
+/* RFC 3986 3.3: what may stand in a target as it is: pchar and '/', but not '?' and '%', which mean something. */
+static const bool uri_plain[256] = {
+    ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1, ['0' ... '9'] = 1, ['-'] = 1, ['.'] = 1, ['_'] = 1, ['~'] = 1, ['!'] = 1, ['$'] = 1,
+    ['&'] = 1, ['\''] = 1, ['('] = 1, [')'] = 1, ['*'] = 1, ['+'] = 1, [','] = 1, [';'] = 1, ['='] = 1, [':'] = 1, ['@'] = 1,
+    ['/'] = 1,
 };
 /* clang-format on */
-
-static int hex_digit(unsigned char c)
-{
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
-
-static bool is_digit(unsigned char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
 
 /* RFC 9110 5.5: VCHAR, obs-text, SP and HTAB. */
 static bool is_value_byte(unsigned char c)
@@ -179,89 +152,18 @@ static enum http_method method_of(struct slice s)
     return HTTP_OTHER;
 }
 
-/* Percent-escapes must spell valid UTF-8 (RFC 3629: shortest form, no surrogates) and no NUL. One decoded byte. */
-static bool utf8_push(struct http_message *m, unsigned char c)
-{
-    if (m->utf8_left) {
-        if (c < m->utf8_low || c > m->utf8_high) return false;
-        m->utf8_left--;
-        m->utf8_low = 0x80;
-        m->utf8_high = 0xbf;
-        return true;
-    }
-    if (c < 0x80) return c != 0;
-    if (c < 0xc2 || c > 0xf4) return false;
-    m->utf8_left = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
-    m->utf8_low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80;
-    m->utf8_high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
-    return true;
-}
-
-static bool ip_literal_valid(struct slice s) /* what stands between the brackets, RFC 3986 3.2.2 */
-{
-    char text[INET6_ADDRSTRLEN];
-    struct in6_addr address;
-
-    if (s.len > 1 && (s.at[0] == 'v' || s.at[0] == 'V')) {
-        size_t i = 1;
-
-        while (i < s.len && hex_digit((unsigned char)s.at[i]) >= 0) i++;
-        if (i == 1 || i + 1 >= s.len || s.at[i] != '.') return false;
-        for (i++; i < s.len; i++) {
-            unsigned char c = (unsigned char)s.at[i];
-            if (c != ':' && !(uri_class[c] & HOST_PLAIN)) return false;
-        }
-        return true;
-    }
-    if (s.len >= sizeof text) return false;
-    memcpy(text, s.at, s.len);
-    text[s.len] = '\0';
-    return memchr(s.at, '\0', s.len) == NULL && inet_pton(AF_INET6, text, &address) == 1;
-}
-
-/* uri-host [ ":" port ], RFC 9110 7.2. Userinfo has no place in it: '@' is not of a host. */
-static bool authority_valid(struct slice s)
-{
-    size_t i = 0, port = 0;
-
-    if (s.len && s.at[0] == '[') {
-        const char *close = memchr(s.at, ']', s.len);
-
-        if (!close || !ip_literal_valid((struct slice){s.at + 1, (size_t)(close - s.at - 1)})) return false;
-        i = (size_t)(close - s.at) + 1;
-    } else {
-        for (; i < s.len && s.at[i] != ':'; i++) {
-            if (s.at[i] == '%') {
-                if (s.len - i < 3 || hex_digit((unsigned char)s.at[i + 1]) < 0 || hex_digit((unsigned char)s.at[i + 2]) < 0)
-                    return false;
-                i += 2;
-            } else if (!(uri_class[(unsigned char)s.at[i]] & HOST_PLAIN)) {
-                return false;
-            }
-        }
-        if (i == 0) return false; /* RFC 9110 4.2.1: an http URI with an empty host is invalid */
-    }
-    if (i == s.len) return true;
-    if (s.at[i++] != ':') return false;
-    for (; i < s.len; i++) {
-        if (!is_digit((unsigned char)s.at[i])) return false;
-        port = port * 10 + (size_t)(s.at[i] - '0');
-        if (port > 65535) return false;
-    }
-    return true;
-}
-
 /* RFC 9112 3.2.2: absolute-form. A scheme other than http is somebody else's. */
 static bool absolute_target_valid(struct http_message *m)
 {
     struct slice t = text_slice(m, 0, m->target_len);
     const char *after = t.at + 7;
     size_t left, authority = 0;
+    struct authority a;
 
     if (t.len < 8 || strncasecmp(t.at, "http://", 7) != 0) return false;
     left = t.len - 7;
     while (authority < left && after[authority] != '/' && after[authority] != '?') authority++;
-    if (!authority_valid((struct slice){after, authority})) return false;
+    if (!authority_read((struct slice){after, authority}, &a)) return false;
     if (memchr(after + authority, '[', left - authority) || memchr(after + authority, ']', left - authority)) return false;
     m->path = (uint32_t)(7 + authority);
     m->path_len = (m->has_query ? m->query - 1 : m->target_len) - m->path;
@@ -273,6 +175,7 @@ static bool absolute_target_valid(struct http_message *m)
 /* The request line is complete: does its target have the form that its method wants? RFC 9112 3.2. */
 static bool request_line_done(struct http_message *m)
 {
+    struct authority a;
     struct slice t;
 
     m->method = method_of((struct slice){m->method_text, m->method_len});
@@ -282,8 +185,7 @@ static bool request_line_done(struct http_message *m)
 
     if (m->method == HTTP_CONNECT) {
         /* RFC 9110 9.3.6: a port there must be */
-        if (!authority_valid(t) || m->has_query || !memchr(t.at, ':', t.len) || !is_digit((unsigned char)t.at[t.len - 1]))
-            return fail(m, 400, "CONNECT takes host:port as its target.");
+        if (!authority_read(t, &a) || m->has_query || !a.port.len) return fail(m, 400, "CONNECT takes host:port as its target.");
         return true;
     }
     if (t.at[0] == '/') {
@@ -307,7 +209,7 @@ static bool version_push(struct http_message *m, unsigned char c)
 
     if (at < 5) return c == (unsigned char)expected[at] || fail(m, 400, "The HTTP version is malformed.");
     if (at == 6) return c == '.' || fail(m, 400, "The HTTP version is malformed.");
-    if (!is_digit(c)) return fail(m, 400, "The HTTP version is malformed.");
+    if (!is_digit((char)c)) return fail(m, 400, "The HTTP version is malformed.");
     if (at == 5) m->status = c - '0'; /* kept until the minor digit: "HTTP/2" is malformed, HTTP/2.0 is unsupported */
     if (at == 7) {
         if (m->status != 1) return fail(m, 505, "This server speaks HTTP/1.1 and HTTP/1.0.");
@@ -328,19 +230,11 @@ static bool once(struct http_message *m, uint32_t which, const char *error)
 
 static bool content_length_read(struct http_message *m, struct slice v)
 {
-    uint64_t length = 0;
-
     if (!once(m, ONCE_LENGTH, "There are two Content-Length fields.")) return false;
     if (v.len == 0) return fail(m, 400, "Content-Length is empty.");
-    for (size_t i = 0; i < v.len; i++) {
-        unsigned char c = (unsigned char)v.at[i];
-
-        if (!is_digit(c)) return fail(m, 400, "Content-Length is not a number.");
-        if (length > (UINT64_MAX - 9) / 10) return fail(m, 400, "Content-Length is beyond all numbers.");
-        length = length * 10 + (uint64_t)(c - '0');
-    }
+    if (!whole_number(v, &m->length)) return fail(m, 400, "Content-Length is not a number.");
+    if (m->length == UINT64_MAX) return fail(m, 400, "Content-Length is beyond all numbers.");
     m->has_length = true;
-    m->length = length;
     return true;
 }
 
@@ -362,54 +256,19 @@ static void connection_read(struct http_message *m, struct slice v)
     }
 }
 
-/* RFC 9110 6.5.1: what frames, routes or authenticates a message has no business in its trailers. */
-static bool trailer_forbidden(struct slice name)
-{
-    static const char *const forbidden[] = {
-        "authorization",
-        "cache-control",
-        "connection",
-        "content-encoding",
-        "content-length",
-        "content-range",
-        "content-type",
-        "cookie",
-        "expect",
-        "host",
-        "keep-alive",
-        "max-forwards",
-        "pragma",
-        "prefer",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "range",
-        "set-cookie",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "www-authenticate",
-        "idempotency-key",
-    };
-
-    for (size_t i = 0; i < sizeof forbidden / sizeof *forbidden; i++) {
-        if (slice_is(name, forbidden[i])) return true;
-    }
-    return false;
-}
-
 /* A field line is complete: keep it, and read those that rule the message itself. */
 static bool field_done(struct http_message *m)
 {
     struct slice name = text_slice(m, m->name, m->name_len);
     struct slice value = text_slice(m, m->value, m->text_len - m->value);
+    struct authority a;
 
     if (!fields_push(m)) return false;
     switch (name.len) { /* the length rules out nearly everything before a byte is compared */
     case 4:
         if (!slice_is(name, "host") || m->role == HTTP_RESPONSE) break;
         if (!once(m, ONCE_HOST, "There are two Host fields.")) return false;
-        if (!authority_valid(value)) return fail(m, 400, "The Host field is not a host with an optional port.");
+        if (!authority_read(value, &a)) return fail(m, 400, "The Host field is not a host with an optional port.");
         break;
     case 6:
         if (!slice_is(name, "expect")) break;
@@ -585,8 +444,8 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             break;
 
         case TARGET:
-            if (m->utf8_left && c != '%') FAIL(400, "A percent-escape in the target is not valid UTF-8.");
-            while (p < end && uri_class[(unsigned char)*p] & URI_PLAIN) *out++ = *p++;
+            if (m->utf8.left && c != '%') FAIL(400, "A percent-escape in the target is not valid UTF-8.");
+            while (p < end && uri_plain[(unsigned char)*p]) *out++ = *p++;
             m->text_len = (uint32_t)(out - m->text);
             if (p == end) break;
             c = (unsigned char)*p++;
@@ -606,7 +465,7 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             m->text_len++;
             break;
         case PERCENT_HIGH:
-            digit = hex_digit(c);
+            digit = hex_value((char)c);
             if (digit < 0) FAIL(400, "A percent sign in the target is not followed by two hexadecimal digits.");
             m->matched = (uint8_t)(digit << 4);
             *out++ = (char)c;
@@ -615,9 +474,10 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             p++;
             break;
         case PERCENT_LOW:
-            digit = hex_digit(c);
+            digit = hex_value((char)c);
             if (digit < 0) FAIL(400, "A percent sign in the target is not followed by two hexadecimal digits.");
-            if (!utf8_push(m, (unsigned char)(m->matched | digit)))
+            digit |= m->matched;
+            if (digit == 0 || !utf8_push(&m->utf8, (char)digit))
                 FAIL(400, "A percent-escape in the target is NUL or not valid UTF-8.");
             *out++ = (char)c;
             m->text_len++;
@@ -666,7 +526,7 @@ static const char *run(struct http_message *m, const char *p, const char *end)
                 if (m->status < 100) FAIL(400, "The status is below 100.");
                 m->state = REASON;
             } else {
-                if (!is_digit(c)) FAIL(400, "The status is not a number.");
+                if (!is_digit((char)c)) FAIL(400, "The status is not a number.");
                 m->status = m->status * 10 + (c - '0');
                 m->matched++;
             }
@@ -778,14 +638,14 @@ static const char *run(struct http_message *m, const char *p, const char *end)
             p++;
             break;
         case CHUNK_FIRST_DIGIT:
-            digit = hex_digit(c);
+            digit = hex_value((char)c);
             if (digit < 0) FAIL(400, "A chunk does not begin with its size in hexadecimal.");
             m->length = 0;
             m->matched = 0;
             m->state = CHUNK_SIZE;
             break;
         case CHUNK_SIZE:
-            digit = hex_digit(c);
+            digit = hex_value((char)c);
             if (digit >= 0) {
                 if (!chunk_digit_push(m, digit)) return p;
             } else if (c == ';') {

@@ -6,6 +6,7 @@
 #define FORNO_HTTP_H
 
 #include "text/bytes.h"
+#include "text/grammar.h"
 
 /* ---- limits: what one message may cost, and the status when it wants more -------------------------------------------- */
 
@@ -56,7 +57,8 @@ struct http_message {
 
     /* http.c's own */
     enum http_role role;
-    uint8_t state, matched, utf8_left, utf8_low, utf8_high;
+    uint8_t state, matched;
+    struct utf8 utf8;
     bool chunked, has_length, says_close, says_keep_alive, in_trailer, until_close, bracketed, has_query;
     uint8_t fields_len, fields_cap, method_len;
     char method_text[HTTP_METHOD_MAX];

@@ -10,6 +10,7 @@
 #include "reactor/peers.h"
 #include "reactor/still.h"
 #include "reactor/upstream.h"
+#include "text/grammar.h"
 
 #include <argp.h>
 #include <ctype.h>
@@ -109,15 +110,12 @@ static const char *reading_variable; /* the environment variable being read, NUL
 
 static int64_t number(struct argp_state *state, const char *text, const char *what, int64_t min, int64_t max)
 {
-    char *end;
+    uint64_t n;
 
     if (reading_variable) what = reading_variable;
-
-    errno = 0;
-    long long n = strtoll(text, &end, 10);
-    if (!isdigit((unsigned char)*text) || *end || errno || n < min || n > max)
+    if (!whole_number((struct slice){text, strlen(text)}, &n) || n < (uint64_t)min || n > (uint64_t)max)
         argp_error(state, "%s must be a whole number from %" PRId64 " to %" PRId64 ", not '%s'", what, min, max, text);
-    return n;
+    return (int64_t)n;
 }
 
 static enum log_style log_style(struct argp_state *state, const char *text)

@@ -1,11 +1,11 @@
 /* asked.c: what a request says beside its method and its path, for all handlers: whose it is, its query, its preferences. */
 #include "app/app.h"
+#include "text/grammar.h"
 
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 struct slice bearer(const struct req *r)
 {
@@ -36,16 +36,10 @@ int64_t param_id(const struct req *r)
 static bool next_parameter(struct slice *query, struct slice *name, struct slice *value)
 {
     while (query->len) {
-        const char *end = memchr(query->at, '&', query->len);
-        size_t len = end ? (size_t)(end - query->at) : query->len;
-        const char *equals = memchr(query->at, '=', len);
-        size_t name_len = equals ? (size_t)(equals - query->at) : len;
-
-        *name = (struct slice){query->at, name_len};
-        *value = (struct slice){query->at + name_len + (equals != NULL), len - name_len - (equals != NULL)};
-        query->at += end ? len + 1 : len;
-        query->len -= end ? len + 1 : len;
-        if (len) return true;
+        *value = take_until(query, '&');
+        if (!value->len) continue;
+        *name = take_until(value, '=');
+        return true;
     }
     return false;
 }
@@ -84,58 +78,33 @@ struct slice query_param(const struct req *r, const char *name)
     return (struct slice){0};
 }
 
-/* Digits and nothing else; -1 for anything that is no number, INT64_MAX for what is beyond all numbers. */
-static int64_t whole_number(struct slice s)
-{
-    int64_t n = 0;
-
-    if (!s.len) return -1;
-    for (size_t i = 0; i < s.len; i++) {
-        if (s.at[i] < '0' || s.at[i] > '9') return -1;
-        if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, s.at[i] - '0', &n)) n = INT64_MAX;
-    }
-    return n;
-}
-
 bool query_number(struct req *r, const char *name, int64_t fallback, int64_t min, int64_t max, int64_t *out)
 {
     struct slice value = query_param(r, name);
+    uint64_t n;
 
-    *out = value.at ? whole_number(value) : fallback;
-    if (!value.at || (*out >= min && *out <= max)) return true;
+    *out = fallback;
+    if (!value.at) return true;
+    if (whole_number(value, &n) && n >= (uint64_t)min && n <= (uint64_t)max) {
+        *out = (int64_t)n;
+        return true;
+    }
     refuse(r, PROBLEM_BAD_PARAMETER, "\"%s\" must be a whole number from %lld to %lld.", name, (long long)min, (long long)max);
     return false;
 }
 
-/* What "wait" is set to by one preference, which may be quoted and have parameters of its own: wait=5; x="y" (RFC 7240 2). Absent
- * if it is another preference. */
-static struct slice wait_value(struct slice preference)
-{
-    const char *semicolon = memchr(preference.at, ';', preference.len), *equals;
-    struct slice value;
-
-    if (semicolon) preference.len = (size_t)(semicolon - preference.at);
-    equals = memchr(preference.at, '=', preference.len);
-    if (!equals || !slice_is_nocase(slice_trim((struct slice){preference.at, (size_t)(equals - preference.at)}), "wait"))
-        return (struct slice){0};
-    value = slice_trim((struct slice){equals + 1, preference.len - (size_t)(equals + 1 - preference.at)});
-    if (value.len >= 2 && value.at[0] == '"' && value.at[value.len - 1] == '"') value.at++, value.len -= 2;
-    return value;
-}
-
-/* The first one counts, and what cannot be honoured is ignored (RFC 7240 2). */
+/* What cannot be honoured is ignored (RFC 7240 2). */
 int64_t prefer_wait(const struct req *r)
 {
-    struct slice list, preference;
+    struct slice line;
     unsigned i = 0;
 
-    while (http_next_field(&r->msg, "prefer", &i, &list)) {
-        while (slice_next_element(&list, &preference)) {
-            struct slice value = wait_value(preference);
-            int64_t seconds = whole_number(value);
+    while (http_next_field(&r->msg, "prefer", &i, &line)) {
+        struct slice value = preference(line, "wait");
+        uint64_t seconds;
 
-            if (value.at) return seconds > PREFER_WAIT_MAX ? PREFER_WAIT_MAX : seconds;
-        }
+        if (value.at && !whole_number(value, &seconds)) break;
+        if (value.at) return seconds > PREFER_WAIT_MAX ? PREFER_WAIT_MAX : (int64_t)seconds;
     }
     return -1;
 }
@@ -164,66 +133,15 @@ bool etag_matches(const struct req *r, const char *etag)
     return false;
 }
 
-/* A weight in thousandths, RFC 9110 12.4.2; -1: it is none. */
-static int weight(struct slice s)
-{
-    int thousandths = 0, digit = 1000;
-
-    if (!s.len || s.len > 5 || (s.len > 1 && s.at[1] != '.')) return -1;
-    for (size_t i = 0; i < s.len; i++) {
-        if (i == 1) continue;
-        if (s.at[i] < '0' || s.at[i] > '9') return -1;
-        thousandths += (s.at[i] - '0') * digit;
-        digit /= 10;
-    }
-    return thousandths <= 1000 ? thousandths : -1;
-}
-
-/* Take what stands before the next semicolon off a list of parameters, trimmed. */
-static struct slice next_part(struct slice *list)
-{
-    const char *semicolon = memchr(list->at, ';', list->len);
-    size_t len = semicolon ? (size_t)(semicolon - list->at) : list->len;
-    struct slice part = {list->at, len};
-
-    if (semicolon) len++;
-    list->at += len;
-    list->len -= len;
-    return slice_trim(part);
-}
-
-/* How exactly a media range speaks of a type: 3 by its name, 2 by the name of its kind and an asterisk, 1 by two, 0 not at all. */
-static int range_fits(struct slice range, const char *type)
-{
-    size_t n = strcspn(type, "/") + 1;
-
-    if (slice_is_nocase(range, type)) return 3;
-    if (range.len == n + 1 && range.at[n] == '*' && strncasecmp(range.at, type, n) == 0) return 2;
-    return slice_is(range, "*/*");
-}
-
-/* How much the client wants a type, in thousandths: what speaks of it most exactly counts (RFC 9110 12.5.1). What has a weight
- * that is none says nothing; parameters other than the weight are not looked at. */
+/* How much the client wants a media type, in thousandths. */
 static int wanted(const struct req *r, const char *type)
 {
-    struct slice list, element;
-    int best = 0, quality = 0;
+    struct wish wish = {0};
+    struct slice line;
     unsigned i = 0;
 
-    while (http_next_field(&r->msg, "accept", &i, &list)) {
-        while (slice_next_element(&list, &element)) {
-            int exact = range_fits(next_part(&element), type), q = 1000;
-
-            while (element.len) {
-                struct slice part = next_part(&element);
-                if (part.len > 1 && strncasecmp(part.at, "q=", 2) == 0) q = weight((struct slice){part.at + 2, part.len - 2});
-            }
-            if (q < 0 || exact < best) continue;
-            if (exact > best || q > quality) quality = q;
-            best = exact;
-        }
-    }
-    return best ? quality : 0;
+    while (http_next_field(&r->msg, "accept", &i, &line)) accept_read(line, type, &wish);
+    return wish.quality;
 }
 
 bool prefers(const struct req *r, const char *type, const char *other)

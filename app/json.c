@@ -3,6 +3,7 @@
  * cJSON takes what RFC 8259 does not (control bytes as white space, 01, 1., raw control bytes in strings, invalid UTF-8, names
  * that occur twice, numbers rounded to a double). A bank must not guess, so the bytes are looked over once before it sees them. */
 #include "app/app.h"
+#include "text/grammar.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -41,27 +42,6 @@ void json_start(void)
 
 /* ---- in --------------------------------------------------------------------------------------------------------------------------- */
 
-/* The length of the valid UTF-8 sequence at p (RFC 3629), 0 if there is none. */
-static size_t utf8_len(const char *text, size_t left)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    size_t n = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
-
-    if (n == 0 || n > left) return 0;
-    for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    }
-    if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) || (p[0] == 0xf0 && p[1] < 0x90) ||
-        (p[0] == 0xf4 && p[1] > 0x8f))
-        return 0;
-    return n;
-}
-
-static bool is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
 /* What a look at the bytes of a JSON text finds. */
 struct look {
     const char *p, *end;
@@ -71,21 +51,20 @@ struct look {
 
 static void look_at_string(struct look *l)
 {
-    while (l->p < l->end && *l->p != '"') {
-        if ((unsigned char)*l->p < 0x20) {
+    struct utf8 utf8 = {0};
+
+    for (; l->p < l->end && (utf8.left || *l->p != '"'); l->p++) {
+        if (!utf8.left && (unsigned char)*l->p < 0x20) {
             l->wrong = "A string holds a raw control character.";
-            return;
-        }
-        if (*l->p == '\\') {
+        } else if (!utf8.left && *l->p == '\\') {
             if (l->end - l->p >= 6 && memcmp(l->p, "\\u0000", 6) == 0) l->wrong = "A string holds the NUL character.";
             l->p++;
             if (l->p == l->end) return;
         }
-        size_t n = utf8_len(l->p, (size_t)(l->end - l->p));
-        if (n == 0) l->wrong = "A string is not valid UTF-8.";
+        if (!l->wrong && !utf8_push(&utf8, *l->p)) l->wrong = "A string is not valid UTF-8.";
         if (l->wrong) return;
-        l->p += n;
     }
+    if (utf8.left) l->wrong = "A string is not valid UTF-8.";
     if (l->p < l->end) l->p++;
 }
 

@@ -4,6 +4,7 @@
 #include "app/app.h"
 #include "app/routes.h"
 #include "app/start.h"
+#include "text/grammar.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -19,19 +20,14 @@ void router_open_lab(bool guarded)
 
 /* ---- the tiny router ------------------------------------------------------------------------------------------------------------- */
 
-static int hex_value(char c)
-{
-    return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
-}
-
 /* The next byte of a path, decoded. *literal: it stood there as it is, so a '/' separates segments. The parser has seen to it
  * that escapes are complete, valid UTF-8 and never NUL. */
 static char next_byte(struct slice *path, bool *literal)
 {
-    char c = path->at[0];
+    int escaped = percent_value(*path);
+    char c = escaped < 0 ? path->at[0] : (char)escaped;
 
-    *literal = c != '%';
-    if (!*literal) c = (char)(hex_value(path->at[1]) << 4 | hex_value(path->at[2]));
+    *literal = escaped < 0;
     path->at += *literal ? 1 : 3;
     path->len -= *literal ? 1 : 3;
     return c;
@@ -47,7 +43,7 @@ static bool take_segment(struct slice *path, bool digits, char *segment, size_t 
         bool literal;
         char c = next_byte(path, &literal);
 
-        if (digits && (c < '0' || c > '9')) return false;
+        if (digits && !is_digit(c)) return false;
         if (n + 1 < size) segment[n++] = c;
     }
     segment[n] = '\0';
@@ -105,16 +101,12 @@ static void allowed_methods(const struct req *r, char *text, size_t size)
  * loopback address is not for them. */
 
 /* Can this name, as a browser writes it, mean nothing but this machine, whatever somebody's name server says (DNS rebinding)? */
-static bool is_own_name(struct slice authority)
+static bool is_own_name(struct slice host)
 {
-    const char *colon = memrchr(authority.at, ':', authority.len);
-    bool has_port = colon && !memchr(colon, ']', authority.len - (size_t)(colon - authority.at));
-    struct slice host = {authority.at, has_port ? (size_t)(colon - authority.at) : authority.len};
-
     if (slice_is_nocase(host, app_options->host) || slice_is_nocase(host, "localhost") || slice_is(host, "[::1]")) return true;
     if (host.len > 10 && slice_is_nocase((struct slice){host.at + host.len - 10, 10}, ".localhost")) return true;
     if (host.len < 4 || memcmp(host.at, "127.", 4) != 0) return false;
-    while (host.len && (host.at[host.len - 1] == '.' || (host.at[host.len - 1] >= '0' && host.at[host.len - 1] <= '9'))) host.len--;
+    while (host.len && (host.at[host.len - 1] == '.' || is_digit(host.at[host.len - 1]))) host.len--;
     return host.len == 0; /* 127.0.0.1, not 127.0.0.1.example.com */
 }
 
@@ -134,8 +126,9 @@ static bool is_cross_site(const struct req *r)
 static bool is_foreign(const struct req *r)
 {
     struct slice host = http_host(&r->msg);
+    struct authority whom;
 
-    return (host.at && !is_own_name(host)) || is_cross_site(r);
+    return (host.at && !(authority_read(host, &whom) && is_own_name(whom.host))) || is_cross_site(r);
 }
 
 /* ---- refusals: what is wrong can be seen from the head alone ------------------------------------------------------------------------ */
@@ -193,14 +186,12 @@ static void refuse_media_type(struct req *r)
 /* application/json, perhaps with charset=utf-8 (RFC 9110 8.3.1). A request without a body needs none. */
 static bool is_json(const struct req *r)
 {
-    struct slice type = http_field(&r->msg, "content-type"), rest;
-    const char *semicolon = type.at ? memchr(type.at, ';', type.len) : NULL;
+    struct slice rest = http_field(&r->msg, "content-type"), type;
 
-    if (!type.at) return r->msg.phase == HTTP_DONE && http_body(&r->msg).len == 0;
-    rest = semicolon ? (struct slice){semicolon + 1, type.len - (size_t)(semicolon + 1 - type.at)} : (struct slice){0};
-    if (semicolon) type.len = (size_t)(semicolon - type.at);
+    if (!rest.at) return r->msg.phase == HTTP_DONE && http_body(&r->msg).len == 0;
+    type = slice_trim(take_until(&rest, ';'));
     rest = slice_trim(rest);
-    return slice_is_nocase(slice_trim(type), "application/json") &&
+    return slice_is_nocase(type, "application/json") &&
            (!rest.len || slice_is_nocase(rest, "charset=utf-8") || slice_is_nocase(rest, "charset=\"utf-8\""));
 }
 

@@ -6,13 +6,13 @@
 #include "reactor/upstream.h"
 
 #include "reactor/names.h"
+#include "text/grammar.h"
 
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -539,35 +539,23 @@ void upstream_get_in_place(struct upstream_call *u, struct op *op)
 
 /* ---- opening ----------------------------------------------------------------------------------------------------------------------------- */
 
+static bool put_text(char *to, size_t size, struct slice s)
+{
+    return (size_t)snprintf(to, size, "%.*s", (int)s.len, s.at) < size;
+}
+
 /* "http://host[:port][/prefix]" into its parts. */
 static bool url_read(const char *url)
 {
-    const char *at = url + 7, *path, *colon;
-    size_t host_len, port_len;
+    struct slice rest = {url, strlen(url)};
+    struct target t;
+    struct authority a;
 
-    if (strncasecmp(url, "http://", 7) != 0) return false;
-    size_t authority_len = strcspn(at, "/?#");
-    path = at + authority_len;
-    if (*at == '[') {
-        colon = memchr(at, ']', authority_len);
-        if (!colon) return false;
-        host_len = (size_t)(colon - at - 1);
-        colon++;
-    } else {
-        host_len = strcspn(at, ":/?#");
-        colon = at + host_len;
-    }
-    port_len = *colon == ':' ? (size_t)(path - colon - 1) : 0;
-    if (!host_len || host_len >= sizeof up.host || port_len > 5) return false;
-    if (port_len && (strspn(colon + 1, "0123456789") < port_len || atoi(colon + 1) > 65535)) return false;
-    if ((*colon != ':' && colon != path) || strcspn(path, "?# \t\r\n") != strlen(path) || strlen(path) >= sizeof up.prefix)
-        return false;
-    snprintf(up.host, sizeof up.host, "%.*s", (int)host_len, at + (*at == '['));
-    snprintf(up.port, sizeof up.port, "%.*s", port_len ? (int)port_len : 2, port_len ? colon + 1 : "80");
-    snprintf(up.authority, sizeof up.authority, "%.*s", (int)authority_len, at);
-    snprintf(up.prefix, sizeof up.prefix, "%s", path);
-    while (up.prefix[0] && up.prefix[strlen(up.prefix) - 1] == '/') up.prefix[strlen(up.prefix) - 1] = '\0';
-    return true;
+    if (take_target(&rest, &t) || rest.len || t.query.at || !target_is_absolute(&t) || !authority_read(t.host, &a)) return false;
+    if (a.host.at[0] == '[') a.host = (struct slice){a.host.at + 1, a.host.len - 2};
+    while (t.path.len && t.path.at[t.path.len - 1] == '/') t.path.len--;
+    return put_text(up.host, sizeof up.host, a.host) && put_text(up.port, sizeof up.port, a.port.len ? a.port : SLICE("80")) &&
+           put_text(up.authority, sizeof up.authority, t.host) && put_text(up.prefix, sizeof up.prefix, t.path);
 }
 
 bool upstream_leads_home(void)

@@ -132,7 +132,7 @@ def test_a_wait_that_is_too_short_gives_what_is_true_then(slow_oven):
     assert r.status == 200 and r.json()["status"] == "baking" and time.monotonic() - began >= 0.99
 
 
-@pytest.mark.parametrize("preference", ["wait=x", "wait=-1", "wait=", "wait", "waits=5", "respond-async", "wait=1.5"])
+@pytest.mark.parametrize("preference", ["wait=x", "wait=-1", "wait=", "wait", "wait, wait=5", "waits=5", "respond-async", "wait=1.5"])
 def test_a_preference_that_makes_no_sense_is_ignored(preference, slow_oven):
     began = time.monotonic()
     r = slow_oven.customer().order(1, prefer=preference)

@@ -536,7 +536,7 @@ def test_a_name_that_does_not_resolve_is_unreachable(start_server):
 
 
 @pytest.mark.parametrize("url", ["https://a", "http://", "a:80", "http://a:x", "http://a:65536", "http://a:1:2", "http://[::1",
-                                 "http://[::1]x", "http://a/?b", "http://a/#b", "http://a/ b", "http://" + "a" * 300])
+                                 "http://[::1]x", "http://a/?b", "http://a/#b", "http://a/ b", "http://a/ã", "http://u@a", "http://" + "a" * 300])
 def test_an_address_of_no_use_is_told_at_once(start_server, url):
     with pytest.raises(AssertionError, match="is no address for a courier"):
         start_server("--courier", url)

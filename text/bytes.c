@@ -21,33 +21,6 @@ bool slice_is_nocase(struct slice s, const char *text)
     return s.len == n && (n == 0 || strncasecmp(s.at, text, n) == 0);
 }
 
-static bool is_blank(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
-struct slice slice_trim(struct slice s)
-{
-    while (s.len && is_blank(s.at[0])) s.at++, s.len--;
-    while (s.len && is_blank(s.at[s.len - 1])) s.len--;
-    return s;
-}
-
-bool slice_next_element(struct slice *list, struct slice *element)
-{
-    while (list->len) {
-        const char *comma = memchr(list->at, ',', list->len);
-        size_t n = comma ? (size_t)(comma - list->at) : list->len;
-
-        *element = slice_trim((struct slice){list->at, n});
-        if (comma) n++;
-        list->at += n;
-        list->len -= n;
-        if (element->len) return true;
-    }
-    return false;
-}
-
 /* Small enough to come from malloc's fastest bins, large enough for most answers. */
 #define BUF_FIRST 1024
 

@@ -17,11 +17,6 @@ struct slice {
 
 bool slice_is(struct slice s, const char *text);        /* the same bytes */
 bool slice_is_nocase(struct slice s, const char *text); /* the same but for ASCII case */
-struct slice slice_trim(struct slice s);                /* without optional white space, RFC 9110 5.6.3 */
-
-/* Take the next element off a comma-separated list (RFC 9110 5.6.1), trimmed; empty elements are skipped.
- * False when the list is used up. Not for lists whose elements may hold quoted commas. */
-bool slice_next_element(struct slice *list, struct slice *element);
 
 /* Bytes that grow at the end and are consumed from the front. When memory is out, `failed` is set, what did not fit is
  * gone, and it stays set: check once, at the end. */

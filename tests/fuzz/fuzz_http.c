@@ -5,6 +5,7 @@
  * one byte, '9' nine, 'z' 74), round and round. What is read whole and what is read in those pieces is written down in full,
  * message by message, and the two accounts are compared. So a seed reads as: "q13", then a request. */
 #include "http.h"
+#include "text/grammar.h"
 
 #include <ctype.h>
 #include <stdio.h>

@@ -20,6 +20,7 @@
 #include <cmocka.h> /* after the headers that it needs */
 
 #include "http.h"
+#include "text/grammar.h"
 
 /* ---- memory that runs out on demand ---------------------------------------------------------------------------------- */
 
