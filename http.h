@@ -6,7 +6,6 @@
 #define FORNO_HTTP_H
 
 #include "text/bytes.h"
-#include "text/grammar.h"
 
 /* ---- limits: what one message may cost, and the status when it wants more -------------------------------------------- */
 
@@ -36,8 +35,12 @@ enum http_phase {
     HTTP_FAILED /* see `status` and `error`; the connection can only be closed */
 };
 
+struct http_span {
+    uint16_t at, len; /* in text; at 0: absent, but for the method */
+};
+
 struct http_field {
-    uint16_t name, name_len, value, value_len; /* in text */
+    struct http_span name, value;
 };
 
 /* One message. It copies what it keeps into `text`, so the bytes fed may vanish at once. */
@@ -57,19 +60,16 @@ struct http_message {
 
     /* http.c's own */
     enum http_role role;
-    uint8_t state, matched;
-    struct utf8 utf8;
-    bool chunked, has_length, says_close, says_keep_alive, in_trailer, until_close, bracketed, has_query;
-    uint8_t fields_len, fields_cap, method_len;
-    char method_text[HTTP_METHOD_MAX];
-    uint32_t once; /* which fields that may stand once have stood */
-    uint32_t room; /* bytes the section in hand may still take */
-    uint32_t ext_room;
-    uint64_t length; /* Content-Length, or what is left of the body or chunk */
-    char *text;      /* target, names, values, then the body */
-    uint32_t text_len, text_cap;
-    uint32_t path, path_len, query, query_len, target_len, body, trailer_start;
-    uint32_t name, name_len, value; /* the field line in hand */
+    uint8_t state;
+    uint8_t once; /* which fields that may stand once have stood */
+    bool forgiven, may_fold, says_close, says_keep_alive, until_close;
+    uint8_t fields_len, fields_cap, trailers;
+    struct http_span method_name, target, host, path, query;
+    uint32_t room;     /* bytes that what is being read may still take */
+    uint32_t ext_room; /* … and the chunk extensions to come */
+    uint64_t length;   /* Content-Length */
+    char *text;        /* the lines of the head as they came, then the body; then, not kept yet, the line in hand */
+    uint32_t text_len, text_cap, line_len, body;
     struct http_field *fields;
 };
 

@@ -44,11 +44,6 @@ static bool next_parameter(struct slice *query, struct slice *name, struct slice
     return false;
 }
 
-static bool same(struct slice a, struct slice b)
-{
-    return a.len == b.len && memcmp(a.at, b.at, a.len) == 0;
-}
-
 struct slice wrong_parameter(const struct req *r, const char *taken, bool *unknown)
 {
     struct slice query = http_query(&r->msg), name, value;
@@ -59,7 +54,7 @@ struct slice wrong_parameter(const struct req *r, const char *taken, bool *unkno
 
         *unknown = true;
         while (*unknown && slice_next_element(&list, &known)) {
-            *unknown = !same(known, name);
+            *unknown = !slice_same(known, name);
             if (*unknown) bit <<= 1;
         }
         if (*unknown || seen & bit) return name;

@@ -7,13 +7,6 @@
 #include <string.h>
 #include <strings.h>
 
-bool slice_is(struct slice s, const char *text)
-{
-    size_t n = strlen(text);
-
-    return s.len == n && (n == 0 || memcmp(s.at, text, n) == 0);
-}
-
 bool slice_is_nocase(struct slice s, const char *text)
 {
     size_t n = strlen(text);

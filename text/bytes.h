@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Somebody else's bytes, for as long as they live. Not NUL-terminated. */
 struct slice {
@@ -15,7 +16,17 @@ struct slice {
 
 #define SLICE(literal) ((struct slice){literal, sizeof(literal) - 1})
 
-bool slice_is(struct slice s, const char *text);        /* the same bytes */
+/* The same bytes? Inline, for the length of a literal is known then: the parser asks at every field. */
+static inline bool slice_same(struct slice a, struct slice b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.at, b.at, a.len) == 0);
+}
+
+static inline bool slice_is(struct slice s, const char *text)
+{
+    return slice_same(s, (struct slice){text, strlen(text)});
+}
+
 bool slice_is_nocase(struct slice s, const char *text); /* the same but for ASCII case */
 
 /* Bytes that grow at the end and are consumed from the front. When memory is out, `failed` is set, what did not fit is

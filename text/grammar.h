@@ -23,6 +23,9 @@ int hex_value(char c); /* of a hexadecimal digit; -1: it is none */
 /* Digits and nothing else: 1*DIGIT, as Content-Length has it (RFC 9110 8.6). What is beyond all numbers is UINT64_MAX. */
 bool whole_number(struct slice s, uint64_t *n);
 
+/* Copy bytes up to the first that has no place in a field value, RFC 9110 5.5: a control byte other than HTAB. Returns how many. */
+size_t copy_text(char *to, const char *from, size_t n);
+
 /* ---- characters ---------------------------------------------------------------------------------------------------------- */
 
 /* UTF-8, byte by byte, RFC 3629: each character in its shortest form, and no surrogates. `left` is how many bytes its last
@@ -38,7 +41,14 @@ int percent_value(struct slice s);
 
 /* ---- taking a slice apart ------------------------------------------------------------------------------------------------ */
 
-bool take_byte(struct slice *s, char c); /* false: it begins with something else, or is used up */
+/* False: it begins with something else, or is used up. */
+static inline bool take_byte(struct slice *s, char c)
+{
+    if (!s->len || s->at[0] != c) return false;
+    s->at++;
+    s->len--;
+    return true;
+}
 
 /* Take what stands before the first such byte, and that byte; all of it when there is none. */
 struct slice take_until(struct slice *s, char c);

@@ -69,7 +69,7 @@ static void write_head(struct buf *account, const struct http_message *m)
     must(m->fields_len <= HTTP_FIELDS_COUNT);
     for (unsigned i = 0; i < m->fields_len; i++) {
         const struct http_field *f = &m->fields[i];
-        struct slice name = {m->text + f->name, f->name_len}, value = {m->text + f->value, f->value_len};
+        struct slice name = {m->text + f->name.at, f->name.len}, value = {m->text + f->value.at, f->value.len};
 
         check_field(name, value);
         write_down(account, name);
