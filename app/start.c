@@ -32,7 +32,8 @@ bool app_listening(const char *own_door, bool loopback, char *error, size_t erro
     if (o->lab == LAB_ON) router_open_lab(false);
     else if (o->lab == LAB_ON_LOOPBACK && loopback) router_open_lab(true);
     /* The database last, so that a mistake in an option leaves none behind. */
-    return upstream_open(o->courier ? o->courier : own_door, o->blocking, error, error_size) && db_open(&db, error, error_size) == 0;
+    return upstream_open(o->courier ? o->courier : own_door, o->blocking, error, error_size) &&
+           db_open(&db, error, error_size) == 0;
 }
 
 void app_stop(void)
