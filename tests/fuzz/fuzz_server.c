@@ -108,12 +108,13 @@ void __wrap_randombytes_buf(void *const bytes, const size_t n)
 
 /* ---- the courier ---------------------------------------------------------------------------------------------------------------------- */
 
-static int couriers[128]; /* descriptors; 0: none */
+#define COURIERS 256           /* both ends of 64 calls, and what else is open */
+static int couriers[COURIERS]; /* descriptors; 0: none */
 
 bool world_connected(int fd)
 {
     if (choose(8) == 7) return false;
-    must(fd < 128);
+    must(fd < COURIERS);
     return couriers[fd] = fd;
 }
 
@@ -139,7 +140,7 @@ static bool courier_acts(void)
 {
     char request[1024];
 
-    for (int fd = 0; fd < 128; fd++) {
+    for (int fd = 0; fd < COURIERS; fd++) {
         if (!couriers[fd]) continue;
         ssize_t n = recv(fd, request, sizeof request, 0);
 
@@ -379,7 +380,7 @@ static void serve(const char *bytes, size_t n)
     world_run();
     if (client.fd >= 0) client_leaves(); /* it was never served: no memory for it */
     world_run();
-    for (int fd = 0; fd < 128; fd++) {
+    for (int fd = 0; fd < COURIERS; fd++) {
         if (couriers[fd]) close(fd);
         couriers[fd] = 0;
     }
