@@ -104,7 +104,7 @@ build/$(1)/%.o: %.c Makefile
 	@mkdir -p $$(@D)
 	$$(COMPILE) $(2) -c -o $$@ $$<
 
-build/$(1)/app/pages.o: $(wildcard page/*)
+build/$(1)/app/pages.o build/$(1)/app/openapi.o: $(wildcard page/*)
 build/$(1)/ledger/sqlite.o build/$(1)/ledger/audit.o: $(wildcard ledger/*.sql)
 
 build/$(1)/server: $$(OBJECTS_$(1))

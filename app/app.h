@@ -195,8 +195,17 @@ void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigne
 
 void loop_viewers_wake(void); /* somebody else's request has come: there is something to tell again */
 
+/* What does not change while we run, and is asked for again and again: answered with its ETag, or with 304. */
+struct page {
+    const char *name, *type, *from, *end;
+    char etag[ETAG_SIZE];
+};
+
+void respond_page(struct req *r, const struct page *page);
+
 void pages_start(void);
-void get_page_file(struct req *r); /* the live page itself, and what it loads: the one that the route names */
+void openapi_start(void);
+void get_page_file(struct req *r); /* the file of the live page that the path names; the page itself if it names none */
 
 /* The address that the client used, http://HOST, so that what is printed can be pasted. */
 #define ADDRESS_SIZE 300

@@ -1,39 +1,36 @@
-/* pages.c: the live page and the API description, inside the binary: no file to lose, no path to traverse. */
+/* pages.c: the live page, inside the binary: no file to lose, no path to traverse. */
 #include "app/app.h"
 #include "text/embed.h"
 
 #include <string.h>
 
-EMBED(page_html, "page/index.html");
-EMBED(page_js, "page/page.js");
-EMBED(page_stream, "page/stream.js");
-EMBED(page_words, "page/words.js");
-EMBED(page_css, "page/page.css");
-EMBED(page_openapi, "page/openapi.json");
+#define HTML "text/html; charset=utf-8"
+#define JS "text/javascript; charset=utf-8"
+#define CSS "text/css; charset=utf-8"
 
-static struct page {
-    const char *route, *from, *end, *type;
-    char etag[ETAG_SIZE];
-} pages[] = {
-    {"/", page_html, page_html_end, "text/html; charset=utf-8", ""},
-    {"/page.js", page_js, page_js_end, "text/javascript; charset=utf-8", ""},
-    {"/stream.js", page_stream, page_stream_end, "text/javascript; charset=utf-8", ""},
-    {"/words.js", page_words, page_words_end, "text/javascript; charset=utf-8", ""},
-    {"/page.css", page_css, page_css_end, "text/css; charset=utf-8", ""},
-    {"/openapi.json", page_openapi, page_openapi_end, "application/json", ""},
-};
+/* Every file of the page: a name for the linker, its name here and in page/, its type. index.html asks for the rest beforehand. */
+#define FILES(FILE)                      \
+    FILE(page_index, "index.html", HTML) \
+    FILE(page_style, "style.css", CSS)   \
+    FILE(page_main, "main.js", JS)       \
+    FILE(page_stream, "stream.js", JS)   \
+    FILE(page_words, "words.js", JS)
+
+#define EMBED_FILE(symbol, name, type) EMBED(symbol, "page/" name);
+FILES(EMBED_FILE)
+
+#define ROW(symbol, name, type) {name, type, symbol, symbol##_end, ""},
+static struct page pages[] = {FILES(ROW)};
+#define PAGES (sizeof pages / sizeof *pages)
 
 void pages_start(void)
 {
-    for (size_t i = 0; i < sizeof pages / sizeof *pages; i++)
-        etag_make(pages[i].etag, pages[i].from, (size_t)(pages[i].end - pages[i].from));
+    for (struct page *page = pages; page < pages + PAGES; page++)
+        etag_make(page->etag, page->from, (size_t)(page->end - page->from));
 }
 
-void get_page_file(struct req *r)
+void respond_page(struct req *r, const struct page *page)
 {
-    const struct page *page = pages;
-
-    while (strcmp(page->route, r->route) != 0) page++; /* every route that leads here is in the table */
     respond_field(r, "ETag", "%s", page->etag);
     respond_field(r, "Cache-Control", "no-cache");
     respond_field(r, "Content-Security-Policy",
@@ -43,4 +40,17 @@ void get_page_file(struct req *r)
     respond_field(r, "Referrer-Policy", "no-referrer");
     if (etag_matches(r, page->etag)) respond(r, 304, NULL, NULL, 0);
     else respond(r, 200, page->type, page->from, (size_t)(page->end - page->from));
+}
+
+void get_page_file(struct req *r)
+{
+    const char *name = r->param[0] ? r->param : "index.html"; /* GET / names none */
+
+    for (const struct page *page = pages; page < pages + PAGES; page++) {
+        if (strcmp(page->name, name) == 0) {
+            respond_page(r, page);
+            return;
+        }
+    }
+    respond_problem(r, PROBLEM_NOT_FOUND, "The page has no file of that name.");
 }

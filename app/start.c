@@ -21,6 +21,7 @@ bool app_start(const struct app_options *options, char *error, size_t error_size
     waits_start(options->blocking);
     orders_start();
     pages_start();
+    openapi_start();
     return true;
 }
 

@@ -26,7 +26,7 @@ function listen(tell) {
 export function streamOpen(tell) {
   const hear = (kind, text) => tell(kind, text && JSON.parse(text));
   if (typeof SharedWorker === "undefined") return listen(hear);
-  const worker = new SharedWorker("/stream.js", { type: "module", name: "forno" });
+  const worker = new SharedWorker("/page/stream.js", { type: "module", name: "forno" });
   let stop = () => { worker.port.postMessage("leave"); worker.port.close(); };
   worker.onerror = () => { stop = listen(hear); }; /* it could not be started */
   worker.port.onmessage = ({ data }) => hear(...data);

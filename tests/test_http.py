@@ -450,14 +450,14 @@ def test_a_thousand_requests_in_one_write_are_answered_in_order(server):
 def test_a_slow_reader_gets_every_answer_whole_and_in_order(server):
     """Trap: the partial write. These are megabytes, and he does not begin to read before his small buffer and the kernel's are full:
     again and again send() takes a part of an answer."""
-    paths = "/page.js", "/openapi.json", "/healthz", "/page.css"
+    paths = "/page/words.js", "/openapi.json", "/healthz", "/page/style.css"
     whole = {path: server.api("GET", path).body for path in paths}
     asked = [paths[i * i % 11 % 4] for i in range(300)]
     before = server.metric("forno_sent_bytes_total")
     with server.connect(receive_buffer=4096) as client:
         for path in asked:
             client.ask("GET", path)
-        server.wait_for_metric("forno_sent_bytes_total", lambda n: n >= before + len(whole["/page.js"]))
+        server.wait_for_metric("forno_sent_bytes_total", lambda n: n >= before + sum(map(len, whole.values())))
         for i, path in enumerate(asked):
             r = client.response()
             assert r.status == 200 and r.body == whole[path], f"expected {path} as answer {i}, got {r}"
@@ -544,7 +544,7 @@ def test_a_parameter_that_is_unknown_or_comes_twice_is_400_and_named(path, name,
 
 
 @pytest.mark.parametrize("path", [
-    "/courier/quote?", "/courier/quote?&ms=0&", "/menu?a=b&a=c", "/healthz?x", "/?utm_source=a", "/page.js?v=1"])
+    "/courier/quote?", "/courier/quote?&ms=0&", "/menu?a=b&a=c", "/healthz?x", "/?utm_source=a", "/page/main.js?v=1"])
 def test_a_query_that_can_mean_nothing_is_ignored(path, server):
     assert server.api("GET", path).status == 200
 

@@ -457,7 +457,7 @@ def test_pages_of_other_sites_are_kept_out(server):
 
 
 def test_what_is_open_to_everybody_is_open_to_pages_of_other_sites(server):
-    for path in ("/", "/page.js", "/menu", "/healthz", "/metrics", "/openapi.json", "/courier/quote?ms=0"):
+    for path in ("/", "/page/main.js", "/menu", "/healthz", "/metrics", "/openapi.json", "/courier/quote?ms=0"):
         for host, fields in (("forno", {}), ("localhost", OTHER_SITE[0]), ("localhost", OTHER_SITE[4])):
             assert visit(server, "GET", path, host, fields).status == 200, path
     for host, lists in ("localhost", True), ("forno", False):

@@ -377,13 +377,13 @@ def test_no_answer_is_made_for_who_does_not_read_the_last_ones(start_server):
     """Trap: unbounded output to a slow reader. He has asked for forty times what he is owed at most, and other requests have been
     answered since."""
     server = start_server()
-    size = len(server.api("GET", "/page.js").body)
+    size = len(server.api("GET", "/openapi.json").body)
     with server.connect(receive_buffer=4096) as client, server.connect() as other:
-        client.send(b"GET /page.js HTTP/1.1\r\nHost: a\r\n\r\n" * (40 * OUTPUT_MAX // size))
+        client.send(b"GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n" * (40 * OUTPUT_MAX // size))
         for _ in range(3):
             text = other.api("GET", "/metrics").body.decode()
         made, sent = (int(re.search(rf"^{name} (\d+)$", text, re.MULTILINE)[1]) for name in (
-            'forno_requests_total{route="/page.js",status="200"}', "forno_sent_bytes_total"))
+            'forno_requests_total{route="/openapi.json",status="200"}', "forno_sent_bytes_total"))
         assert made * size <= sent + OUTPUT_MAX, f"expected at most {OUTPUT_MAX} bytes to wait for him, got {made} answers of {size}"
 
 

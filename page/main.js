@@ -1,4 +1,4 @@
-/* page.js: the loop, as the loop tells it. Reads GET /loop/events and nothing else; draws what it reads; orders pizzas like any
+/* main.js: the loop, as the loop tells it. Reads GET /loop/events and nothing else; draws what it reads; orders pizzas like any
  * other customer. What comes from the server gets into the page as text, never as HTML. It sleeps as the loop does: frame() is
  * called for as long as something moves, and then not until something comes.
  *
