@@ -9,11 +9,29 @@
 #define CSS "text/css; charset=utf-8"
 
 /* Every file of the page: a name for the linker, its name here and in page/, its type. index.html asks for the rest beforehand. */
-#define FILES(FILE)                      \
-    FILE(page_index, "index.html", HTML) \
-    FILE(page_style, "style.css", CSS)   \
-    FILE(page_main, "main.js", JS)       \
-    FILE(page_stream, "stream.js", JS)   \
+#define FILES(FILE)                            \
+    FILE(page_index, "index.html", HTML)       \
+    FILE(page_style, "style.css", CSS)         \
+    FILE(page_connection, "connection.js", JS) \
+    FILE(page_controls, "controls.js", JS)     \
+    FILE(page_customer, "customer.js", JS)     \
+    FILE(page_detail, "detail.js", JS)         \
+    FILE(page_doing, "doing.js", JS)           \
+    FILE(page_frames, "frames.js", JS)         \
+    FILE(page_hands, "hands.js", JS)           \
+    FILE(page_main, "main.js", JS)             \
+    FILE(page_news, "news.js", JS)             \
+    FILE(page_oven, "oven.js", JS)             \
+    FILE(page_playhead, "playhead.js", JS)     \
+    FILE(page_recording, "recording.js", JS)   \
+    FILE(page_scenery, "scenery.js", JS)       \
+    FILE(page_stage, "stage.js", JS)           \
+    FILE(page_stream, "stream.js", JS)         \
+    FILE(page_ticks, "ticks.js", JS)           \
+    FILE(page_timeline, "timeline.js", JS)     \
+    FILE(page_tokens, "tokens.js", JS)         \
+    FILE(page_tools, "tools.js", JS)           \
+    FILE(page_tour, "tour.js", JS)             \
     FILE(page_words, "words.js", JS)
 
 #define EMBED_FILE(symbol, name, type) EMBED(symbol, "page/" name);

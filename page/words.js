@@ -119,7 +119,7 @@ const WORDS = {
 /* The language spoken now, and its words: whoever imports these sees them change. */
 export let lang = localStorage.getItem("forno.lang") ?? (navigator.language.toLowerCase().startsWith("pt") ? "pt" : "en");
 export let T = WORDS[lang];
-export const pizzas = (n) => T.pizzas(n);
+const pizzas = (n) => T.pizzas(n);
 
 export function choose(language) {
   lang = language;

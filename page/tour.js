@@ -1,0 +1,56 @@
+/* tour.js: what a first visitor is shown, in five steps. */
+
+import { $, all, clamp } from "./tools.js";
+import { press } from "./controls.js";
+import { stage } from "./stage.js";
+import { T } from "./words.js";
+
+const TOUR = [".place.loop", ".place.kernel", ".place.oven", ".place.upstream", ".place.loop"];
+const TOUR_DOES = [null, () => press("one"), async () => { await press("ten"); await press("one"); }, () => press("together"), () => press("block")];
+let tourStep = -1;
+
+function tourGo(step) {
+  tourStep = step < TOUR.length ? step : -1;
+  if (tourStep < 0) localStorage.setItem("forno.tour", "seen");
+  tourShow();
+  if (tourStep >= 0) {
+    (innerWidth > 960 ? stage : stage.querySelector(TOUR[tourStep])).scrollIntoView({ block: innerWidth > 960 ? "nearest" : "start" });
+    $("tour-title").focus({ preventScroll: true });
+  } else $("start-tour").focus({ preventScroll: true });
+}
+
+export function tourShow() {
+  const step = TOUR[tourStep];
+  for (const e of all(".spot")) e.classList.remove("spot");
+  $("tour").hidden = !step;
+  $("tour").dataset.step = tourStep + 1;
+  if (!step) return;
+  const [title, text, action] = T.tour[tourStep];
+  $("tour-step").textContent = T.step(tourStep + 1, TOUR.length);
+  $("tour-title").textContent = title;
+  $("tour-text").textContent = text;
+  $("tour-do").hidden = !action;
+  $("tour-do").textContent = action ?? "";
+  $("tour-next").textContent = tourStep + 1 === TOUR.length ? T.finish : T.next;
+  stage.querySelector(step).classList.add("spot");
+  tourPlace();
+}
+
+/* Below the stage, so that nothing is hidden while it is spoken of; in a low window, as low as it goes. */
+export function tourPlace() {
+  const step = TOUR[tourStep];
+  if (!step) return;
+  const box = stage.querySelector(step).getBoundingClientRect(), w = $("tour").offsetWidth, h = $("tour").offsetHeight;
+  $("tour").style.left = `${clamp(box.left + box.width / 2 - w / 2, 12, innerWidth - w - 12)}px`;
+  $("tour").style.top = `${clamp(stage.getBoundingClientRect().bottom + 8, 12, innerHeight - h - 12)}px`;
+}
+
+export function tourBegin() {
+  $("start-tour").addEventListener("click", () => tourGo(0));
+  $("tour-skip").addEventListener("click", () => tourGo(TOUR.length));
+  $("tour-next").addEventListener("click", () => tourGo(tourStep + 1));
+  $("tour-do").addEventListener("click", () => TOUR_DOES[tourStep]?.());
+  addEventListener("keydown", (e) => { if (e.key === "Escape" && tourStep >= 0) tourGo(TOUR.length); });
+  addEventListener("scroll", tourPlace, { passive: true });
+  if (!localStorage.getItem("forno.tour")) tourGo(0);
+}
