@@ -21,7 +21,7 @@ DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl
 DEBS_PROXY = nginx-light haproxy
 DEBS_PAGE  = chromium chromium-driver python3-selenium
 DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
-DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin python3
+DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin universal-ctags python3
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
 SOURCES   := $(wildcard *.c text/*.c reactor/*.c ledger/*.c app/*.c)
@@ -228,7 +228,7 @@ check: need-check
 compiles:
 	$(COMPILE) $(CFLAGS) $(HARDENED) -MF /dev/null -c -o /dev/null $(SOURCE)
 
-# Who may know whom: tests/layering/table.
+# Who may know whom: tests/layering/table. And how large a room may be.
 layering:
 	@$(PYTHON) tests/layering/check.py
 

@@ -3,6 +3,7 @@
 #include "app/app.h"
 #include "app/routes.h"
 #include "text/embed.h"
+#include "text/grammar.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -1,13 +1,18 @@
-"""check.py: compares every #include "…" of the source with the table beside it, looks for circles outside app/, and for words that have no
-place in app/. Exits 1 and says what is wrong."""
+"""check.py: compares every #include "…" of the source with the table beside it, looks for circles outside app/, for words that have no
+place in app/, and for rooms too large for their reader. Exits 1 and says what is wrong."""
 
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 SOURCES = [p for pattern in ("*.[ch]", "text/*", "reactor/*", "ledger/*", "app/*") for p in sorted(TOP.glob(pattern)) if p.suffix in (".c", ".h")]
+PAGES = sorted(TOP.glob("page/*.js"))
+FILE_MAX, PAGE_MAX, FUNCTION_MAX = 650, 400, 70 # lines: what fits into a sitting, into a few looks, on a screen
+CORE, CORE_MAX = ("loop", "conn", "req", "worker"), 1400 # what an afternoon is promised for
 # app/ knows no descriptor, no epoll, no mutex, no SQL.
 FORBIDDEN = re.compile(r"\b(?:epoll_\w+|eventfd|timerfd_\w+|accept4|recv|send|read|write|pthread_\w+|sqlite3_\w+)\(")
 
@@ -69,5 +74,16 @@ for start in edges:
         wrong.append("a circle: " + " -> ".join(found))
         break
 
-print("\n".join(f"layering: {line}" for line in wrong) or f"layering: {len(SOURCES)} files, as the table has it")
+lines = {p: len(p.read_text().splitlines()) for p in SOURCES + PAGES}
+wrong += [f"{p.relative_to(TOP)} has {n} lines" for p, n in lines.items() if n > (PAGE_MAX if p in PAGES else FILE_MAX)]
+if (core := sum(lines[TOP / "reactor" / f"{name}.c"] for name in CORE)) >= CORE_MAX:
+    wrong.append(f"the core has {core} lines")
+tags = subprocess.run(["ctags", "--languages=C", "--kinds-C=f", "--fields=+ne", "--output-format=json", *map(str, SOURCES)],
+                      capture_output=True, text=True, check=True).stdout
+functions = [json.loads(line) for line in tags.splitlines()]
+wrong += [f"{f['name']}() in {Path(f['path']).relative_to(TOP)} has {n} lines" for f in functions if (n := f["end"] - f["line"] + 1) > FUNCTION_MAX]
+if not functions:
+    wrong.append("ctags finds no function")
+
+print("\n".join(f"layering: {line}" for line in wrong) or f"layering: {len(SOURCES)} files, as the table has it; the core has {core} lines")
 sys.exit(bool(wrong))
