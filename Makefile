@@ -17,11 +17,12 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 
 # The same by their names in Debian and Ubuntu.
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
-DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl
+DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl strace universal-ctags spin sqlite3
 DEBS_PROXY = nginx-light haproxy
 DEBS_PAGE  = chromium chromium-driver python3-selenium
 DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin universal-ctags python3
+DEBS_FOLLOW = $(DEBS_BUILD) python3 strace
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
 SOURCES   := $(wildcard *.c text/*.c reactor/*.c ledger/*.c app/*.c)
@@ -38,6 +39,8 @@ FAULTS = accept4 recv send epoll_wait epoll_ctl malloc calloc realloc
 ASAN = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 TSAN = -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 FUZZ = $(ASAN) -fsanitize=fuzzer-no-link
+# So that every function that is called is seen on the stack.
+FOLLOW = -O1 -g -fno-inline -fno-optimize-sibling-calls -fno-ipa-cp -fno-ipa-sra -fno-partial-inlining
 
 all: server
 
@@ -52,6 +55,7 @@ help:
 	@echo 'make llhttp   what another parser makes of the requests that the fuzzers have kept; wants npm'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering, the model of the hand-over'
 	@echo 'make screenshots  DIR=build/screenshots: pictures of the page'
+	@echo 'make follow   one order, each system call beside the functions that made it'
 	@echo 'make bench    Forno against its peers and against what the kernel allows; eight minutes'
 	@echo 'make siege    what an attack costs everybody else; two minutes'
 	@echo 'make demo     asynchronous and blocking, side by side; half a minute'
@@ -126,6 +130,7 @@ $(eval $(call KIND,release,$$(CFLAGS) $$(HARDENED),$$(LDFLAGS)))
 $(eval $(call KIND,asan,$$(ASAN),))
 $(eval $(call KIND,tsan,$$(TSAN),))
 $(eval $(call KIND,fuzz,$$(FUZZ),))
+$(eval $(call KIND,follow,$$(FOLLOW),))
 
 .SECONDARY:
 
@@ -156,7 +161,7 @@ tsan: need-test
 
 # Without those tests in which there is nothing between our threads that the others do not have.
 run-tsan: build/tsan/server build/tsan/server-faults $(UNITS:%=build/tsan/%)
-	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation ci every_step json page proxies stream))
+	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation ci docs every_step json page proxies stream))
 
 # SECONDS for each of these. FORNO_TORTURE_SEED repeats a torture; build/fuzz/NAME FILE repeats a finding of the fuzzer.
 torture fuzz: SECONDS = 60
@@ -245,6 +250,12 @@ screenshots: need-test server
 	@mkdir -p $(DIR)
 	FORNO_SERVER=$(CURDIR)/server $(PYTHON) tests/screenshots.py $(DIR)
 
+# One order, seen by strace, with the functions behind each system call.
+follow:
+	$(call need,$(DEBS_FOLLOW))
+	@$(MAKE) -s --no-print-directory build/follow/server
+	@$(PYTHON) tests/follow.py build/follow/server
+
 # BENCH_ARGS: see bench/README.md
 bench:
 	$(call need,$(DEBS_BENCH))
@@ -267,5 +278,5 @@ install: server
 clean:
 	rm -rf build server
 
-.PHONY: all help screenshots bench siege demo run test tsan torture fuzz check compiles layering model format install clean need-build need-test need-page need-proxies need-check \
+.PHONY: all help screenshots follow bench siege demo run test tsan torture fuzz check compiles layering model format install clean need-build need-test need-page need-proxies need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz corpora fuzz-keep llhttp
