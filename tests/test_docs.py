@@ -1,0 +1,449 @@
+"""test_docs.py: nothing lies. What the documents show is what happens, what they name is there, and both languages say the same."""
+
+import collections
+import ctypes
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import docs
+import follow
+import pytest
+from docs import ROOT, blocks
+from wire import missing
+
+DOCUMENTS = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/**/*.md", "bench/*.md") for path in ROOT.glob(pattern))
+READERS = [name for name in DOCUMENTS if not name.startswith("bench/")]
+# docs/break-it/ has guards of its own: what its commands do takes a build for each bug.
+RUN = [name for name in READERS if not name.startswith("docs/break-it/")]
+ENGLISH_ONLY = ["docs/design.md", "docs/performance.md"]  # for whoever changes the code
+ENGLISH = [name for name in READERS if not name.endswith(".pt-BR.md") and name not in ENGLISH_ONLY]
+
+# The commands that cannot be run here, and no others; the documents say why.
+NOT_RUN = [
+    ("README.md", "sudo apt-get"),
+    ("README.md", "make test"),
+    ("README.md", "sudo"),
+]
+
+for program in ("ctags", "strace", "spin", "sqlite3", "curl"):
+    if not shutil.which(program):
+        missing(f"{program} is not there")
+
+
+def text_of(name):
+    return (ROOT / name).read_text()
+
+
+def other_language(name):
+    return name.removesuffix(".md") + ".pt-BR.md"
+
+
+def english(name):
+    return name.replace(".pt-BR.md", ".md")
+
+
+def prose(name):
+    """A document without its fenced blocks."""
+    return docs.FENCE.sub("", text_of(name))
+
+
+def code_spans(name):
+    return re.findall(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)", prose(name))
+
+
+def rows(name, columns):
+    """The cells of each row of the tables that have so many columns, without their heads."""
+    table = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])] for line in prose(name).splitlines() if line.startswith("|")]
+    heads = [i - 1 for i, row in enumerate(table) if all(re.fullmatch(r":?-+:?", cell) for cell in row)]
+    return [row for i, row in enumerate(table) if len(row) == columns and i not in heads and i - 1 not in heads]
+
+
+# ---------------------------------------------------------------- commands
+
+def can(*command):
+    return subprocess.run([*command, "true"], capture_output=True).returncode == 0
+
+
+def script(name):
+    """What is typed and what is compared: the same in both languages, comments aside."""
+    return tuple((block.terminal, tuple(block.marks), block.language, tuple(sorted(block.not_run)), tuple(
+        (re.sub(r"\s+#.*", "", typed) if typed and block.language == "sh" else typed, shown) for typed, shown in block.steps()))
+        for block in blocks(text_of(name)) if block.is_commands)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Each document's run, all at the same time: they mostly wait. The two languages of one page are one run if it is the same to the byte."""
+    if not can(*docs.ISOLATED):
+        pytest.skip("the kernel forbids namespaces here")
+    checkout = tmp_path_factory.mktemp("checkout")
+    docs.copy_checkout(checkout)
+    subprocess.run(["make", "-s", "-j2", "server", "build/follow/server", "CFLAGS=-O1 -g"], cwd=checkout, check=True, env=docs.clean_environment())
+
+    def one(name):
+        return subprocess.run([sys.executable, docs.__file__, ROOT / name, checkout], capture_output=True, text=True)
+    with ThreadPoolExecutor(len(RUN)) as pool:
+        first = {}
+        for name in RUN:
+            first.setdefault(script(name), pool.submit(one, name))
+        yield {name: first[script(name)] for name in RUN}
+
+
+@pytest.mark.parametrize("name", [name for name in RUN if any(block.is_commands for block in blocks(text_of(name)))])
+def test_the_commands_of_a_document_do_what_it_shows(runs, name):
+    result = runs[name].result()
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_many_commands_were_run_and_few_were_not(runs, capsys):
+    ran = left_out = 0
+    for run in set(runs.values()):
+        said = re.fullmatch(r"(\d+) commands run, (\d+) not run\n", run.result().stdout)
+        assert said, run.result().stdout
+        ran, left_out = ran + int(said[1]), left_out + int(said[2])
+    with capsys.disabled():
+        print(f"\ndocuments: {ran} commands run, {left_out} not run", file=sys.stderr)
+    assert ran > 0
+    assert left_out <= 2 * len(NOT_RUN)
+
+
+def test_what_is_not_run_is_listed_here_and_has_a_reason():
+    marked = {(english(name), beginning): why for name in RUN for block in blocks(text_of(name)) for beginning, why in block.not_run.items()}
+    assert sorted(marked) == sorted(NOT_RUN) and all(len(why) > 5 for why in marked.values())
+
+
+GOOD = "```console T1\n$ echo 'a  b'; echo c\na  b\nc\n$ cat > x <<'END'; cat x\n$ echo 2026-01-02T03:04:05.678Z 12.5 ms\n2027-11-12T13:14:15.000Z 0.3 ms\n```\n".replace(
+    "$ cat > x <<'END'; cat x\n", "")
+
+
+@pytest.mark.parametrize("document", [
+    GOOD,
+    "```sh T1\nx=1   # one\n```\n\n```console T2\n$ echo $x.\n.\n```\n\n```console T1\n$ echo $x\n1\n```\n",
+    "```console T1\n$ seq 9\n1\n…\n9\n```\n",
+    "```console T1 fails\n$ ls nowhere 2>/dev/null\n```\n",
+    "```console T1 stays\n$ echo ready; cat\nready\n```\n```console T2\n$ echo a\na\n```\n```console T1\n^C\n$ echo free\nfree\n```\n",
+    "<!-- not run: reboot: one machine is enough -->\n```sh T1\nreboot now\ntrue\n```\n",
+])
+def test_a_true_document_runs(tmp_path, document):
+    assert run_text(tmp_path, document) == (0, document)
+
+
+@pytest.mark.parametrize("document", [
+    GOOD.replace("a  b\nc", "a b\nc"),                                            # a space
+    GOOD.replace("\nc\n", "\n"),                                                  # a line less
+    GOOD.replace("\nc\n", "\nc\nd\n"),                                            # a line more
+    GOOD.replace("0.3 ms", "0.3 s"),
+    "```console T1\n$ seq 9\n1\n…\n8\n```\n",
+    "```console T1\n$ false\n```\n",                                              # fails, and nobody said so
+    "```console T1 fails\n$ true\n```\n",
+    "```sh T1\nls nowhere\n```\n",
+    "```console\n$ true\n```\n",                                                  # in which terminal?
+    "```console T1 quickly\n$ true\n```\n",
+    "```\n$ true\n```\n",
+    "  ```console T1\n  $ true\n  ```\n",
+    "```console T1\n$ true\n",                                                    # never closed
+    "<!-- not run: reboot: one machine is enough -->\n```sh T1\ntrue\n```\n",     # nothing begins like that
+    "```console T1 stays\n$ echo other; cat\nready\n```\n",
+    "```console T1 stays\n$ echo ready\nready\nsteady\n```\n",                    # it does not stay
+    "```console T1 stays\n$ echo ready; cat\nready\n```\n```console T1\n$ true\n```\n",  # it is taken
+    "```console T1 stays\n$ echo ready; cat\nready\n```\n```console T1\nsteady\n```\n",
+])
+def test_a_document_that_lies_does_not(tmp_path, document):
+    status, _ = run_text(tmp_path, document, patience="2")
+    assert status == 1
+
+
+def run_text(tmp_path, document, patience="60"):
+    if not can(*docs.ISOLATED):
+        pytest.skip("the kernel forbids namespaces here")
+    (tmp_path / "page.md").write_text(document)
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run([sys.executable, docs.__file__, tmp_path / "page.md", tmp_path / "empty"], capture_output=True, text=True,
+                          env={**os.environ, "FORNO_DOCS_PATIENCE": patience})
+    assert done.returncode in (0, 1) and not done.stderr, done.stderr
+    return done.returncode, (tmp_path / "page.md").read_text()
+
+
+# ---------------------------------------------------------------- names and links
+
+def ctags(*options):
+    """What stands where, as ctags sees it."""
+    out = subprocess.run(["ctags", "-R", "--output-format=json", "--langmap=C:.c.h.inc", "--kinds-C=+p", "--fields=+ne", "--exclude=build",
+                          "--exclude=node_modules", *options, "-f", "-", "."], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return list(map(json.loads, out.splitlines()))
+
+
+@pytest.fixture(scope="module")
+def names():
+    """What there is: {kind: names}. Kinds are those of ctags: function, macro, struct, …"""
+    found = collections.defaultdict(set)
+    for tag in ctags("--languages=C,Python,JavaScript"):
+        found["function" if tag["kind"] in ("member", "method") and tag["path"].endswith(".py") else tag["kind"]].add(tag["name"])
+    assert {"run_lap", "conn_flush"} <= found["function"] and "req" in found["struct"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def words():
+    """Every word of the source, the tests and their configuration."""
+    files = [path for pattern in ("*.[ch]", "*/*.[ch]", "*/*.sql", "*/*.inc", "tests/**/*.py", "tests/**/*.c", "tests/**/*.pml", "bench/*.py",
+                                  "page/*", "Makefile", "dist/*") for path in ROOT.glob(pattern)]
+    return set(re.findall(r"\w+", "\n".join(path.read_text(errors="replace") for path in files)))
+
+
+@pytest.fixture(scope="module")
+def files():
+    """{name: paths}: of the files that are there, by their last part too."""
+    found = collections.defaultdict(list)
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in (".git", "build", "node_modules", "__pycache__")]
+        for name in names:
+            found[name].append(os.path.relpath(os.path.join(folder, name), ROOT))
+    return found
+
+
+LIBC = ctypes.CDLL(None)
+SQLITE = ctypes.CDLL("libsqlite3.so.0")
+FOREIGN = {"sched_setattr", "__builtin_prefetch", "SQLITE_CONFIG_SINGLETHREAD"}  # what was tried, and is not in use
+FILE = re.compile(r"[\w./-]+\.(c|h|py|js|css|html|md|sql|inc|pml|lua|service|socket|txt)")
+
+
+def what_is_wrong_with(span, name, names, words, files, options):
+    """Why what stands in backticks is no true name; None: it is, or it is none of our business."""
+    if match := re.fullmatch(r"(\w+)\(\)", span):
+        return None if match[1] in names["function"] | names["macro"] | names["prototype"] or hasattr(LIBC, match[1]) or \
+            hasattr(SQLITE, match[1]) else "no such function"
+    if match := re.match(r"struct (\w+)$", span):
+        return None if match[1] in names["struct"] else "no such struct"
+    if match := re.match(r"make ([a-z][\w-]*)", span):
+        return None if re.search(rf"^([\w -]+ )?{match[1]}( [\w -]+)?:", text_of("Makefile"), re.MULTILINE) else "no such target"
+    if span.startswith(("./server", "--")) and not name.startswith("bench/"):
+        unknown = set(re.findall(r"--[a-z][a-z-]*", span)) - options
+        return f"no such option: {unknown}" if unknown else None
+    if span.startswith("/") or "://" in span:
+        return None
+    if FILE.fullmatch(span):
+        places = [ROOT, (ROOT / name).parent, Path("/usr/include"), *Path("/usr/include").glob("*-linux-gnu*")]
+        return None if any((place / span).exists() for place in places) or ("/" not in span and span in files) else "no such file"
+    if re.fullmatch(r"[a-z]\w*(/[\w-]+)*/", span):
+        return None if (ROOT / span).is_dir() or ((ROOT / name).parent / span).is_dir() else "no such folder"
+    if re.fullmatch(r"\w+_\w+", span) and span not in FOREIGN:
+        own = set(re.findall(r"\w+", "".join(block.text for block in blocks(text_of(name)) if not block.is_commands)))
+        return None if span in words | own or hasattr(LIBC, span) or hasattr(SQLITE, span) else "no such name"
+    if re.match(r"test_\w+", span):
+        return None if span in names["function"] else "no such test"
+    return None
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_what_a_document_names_is_there(name, names, words, files):
+    options = set(re.findall(r"--[a-z][a-z-]*", subprocess.run([os.environ.get("FORNO_SERVER", ROOT / "server"), "--help"],
+                                                                capture_output=True, text=True).stdout))
+    wrong = {span: why for span in code_spans(name) if (why := what_is_wrong_with(span, name, names, words, files, options))}
+    assert not wrong, f"{name} names what is not there: {wrong}"
+
+
+def anchors(path):
+    """The headings of a page as a forge makes them into anchors."""
+    headings = re.findall(r"^#+ (.*)$", docs.FENCE.sub("", path.read_text()), re.MULTILINE)
+    return ["".join(c for c in unicodedata.normalize("NFC", heading.lower().replace("`", "")) if c.isalnum() or c in " -_").replace(" ", "-")
+            for heading in headings]
+
+
+def links(name):
+    return re.findall(r"\]\(([^)\s]+)\)", prose(name))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_link_leads_somewhere(name):
+    for link in links(name):
+        if re.match(r"\w+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), f"{name}: {link} leads nowhere"
+        assert not anchor or anchor in anchors(target), f"{name}: there is no #{anchor} in {target.name}, but {anchors(target)}"
+
+
+# ---------------------------------------------------------------- two languages
+
+def outline(name):
+    """Headings, tables, lists and blocks, in their order."""
+    found, text = [], text_of(name)
+    for match in re.finditer(rf"{docs.FENCE.pattern}|^(?P<head>#+) |^(?P<row>\|[^\n]*\|)$|^(?P<item>[-*]|\d+\.) ", text, re.MULTILINE | re.DOTALL):
+        if match["head"]:
+            found.append(match["head"])
+        elif match["row"]:
+            found.append(f"row of {match['row'].count('|') - match['row'].count(chr(92) + '|') - 1}")
+        elif match["item"]:
+            found.append("item")
+        else:
+            found.append(f"block of {match['info']}")
+    return found
+
+
+def block_to_compare(block):
+    """To the byte, but for comments, and pictures that hold words."""
+    if block.language == "console":
+        return block.text
+    if block.language in ("", "text"):
+        return None
+    return re.sub(r"\s*#.*", "", block.text)
+
+
+@pytest.mark.parametrize("name", ENGLISH)
+def test_both_languages_say_the_same(name):
+    other = other_language(name)
+    assert (ROOT / other).exists(), f"{other} is missing"
+    assert outline(name) == outline(other)
+    for ours, theirs in zip(blocks(text_of(name)), blocks(text_of(other)), strict=True):
+        assert block_to_compare(ours) == block_to_compare(theirs), f"the block at line {ours.line} of {name}, {theirs.line} of {other}"
+        assert ours.not_run.keys() == theirs.not_run.keys()
+    spans = [collections.Counter(code_spans(page)) for page in (name, other)]
+    assert spans[0] == spans[1], f"only here: {spans[0] - spans[1]}; only there: {spans[1] - spans[0]}"
+
+    def targets(page):
+        return sorted(link for link in (english(link.partition("#")[0]) for link in links(page)) if link != Path(name).name)
+    assert targets(name) == targets(other)
+
+
+def test_no_document_is_left_in_one_language_by_accident():
+    translated = [name for name in READERS if name.endswith(".pt-BR.md")]
+    assert sorted(map(english, translated)) == sorted(ENGLISH)
+    assert all((ROOT / name).exists() and not (ROOT / other_language(name)).exists() for name in ENGLISH_ONLY)
+
+
+# ---------------------------------------------------------------- routes
+
+def described(server):
+    """METHOD /path of everything in /openapi.json."""
+    paths = server.api("GET", "/openapi.json").json()["paths"]
+    return {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods if method in ("get", "post", "delete", "put")}
+
+
+def as_described(method, path, routes):
+    """/orders/7?x=1 -> GET /orders/{id}"""
+    path = path.partition("?")[0]
+    fits = [route for route in routes if (m := route.split(" ", 1))[0] == method and
+            re.fullmatch(re.sub(r"\\\{\w+\\\}", r"(\\d+|[a-z-]+|\\{\\w+\\})", re.escape(m[1])), path)]
+    return f"{method} {path}" if f"{method} {path}" in routes else fits[0] if fits else None
+
+
+def curl_line(line):
+    """METHOD, path of a curl line."""
+    url = re.search(r"(?:https?://)?(?:localhost|127\.0\.0\.1|\[::1\]|\$URL)(?::\d+)?(/[^\s'\"`)>|;&]*)", line)
+    method = re.search(r"-X (\w+)", line)
+    return (method[1] if method else "POST" if re.search(r" -d ", line) else "GET"), url[1]
+
+
+def test_the_menu_and_the_description_have_the_same_routes(server):
+    menu = server.api("GET", "/", accept="text/plain").body.decode()
+    routes = described(server)
+    on_menu = {as_described(*curl_line(line), routes) or line for line in menu.splitlines() if "curl " in line}
+    assert on_menu == routes
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.pt-BR.md"])
+def test_the_readme_lists_the_routes_that_there_are(server, name):
+    listed = [route for row in rows(name, 2) for route in re.findall(r"`((?:GET|POST|DELETE|PUT) /[^`]*)`", " ".join(row))]
+    assert sorted(listed) == sorted(described(server))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_route_that_a_document_mentions_exists(server, name):
+    routes = described(server)
+    for span in code_spans(name):
+        if match := re.fullmatch(r"(GET|POST|DELETE|PUT) (/\S*)", span):
+            assert as_described(match[1], match[2], routes), f"{name}: {span}"
+    for line in re.findall(r"^.*\bcurl .*(?:localhost|127\.0\.0\.1):\d+/.*$", text_of(name), re.MULTILINE):
+        assert as_described(*curl_line(line), routes), f"{name}: {line}"
+
+
+# ---------------------------------------------------------------- figures and functions
+
+NUMBER = re.compile(r"(\d[\d,.]*)(?: (KiB|MiB|ms|s|min))?")
+UNITS = {None: 1, "KiB": 1024, "MiB": 1 << 20, "ms": 10**6, "s": 10**9, "min": 60 * 10**9}
+
+
+def constant(name):
+    """The value of a constant of the source; a time in ns."""
+    found = subprocess.run(["grep", "-rhE", rf"^#define {name} |[{{ ]{name} = [0-9]", "--include=*.[ch]", "."], cwd=ROOT, capture_output=True,
+                           text=True).stdout
+    value = re.search(rf"{name} =? ?(\(?[\w *()]+)", found)
+    assert value, f"there is no constant {name}"
+    text = re.sub(r"INT64_C\((\d+)\)", r"\1", value[1].replace("NS_PER_S", str(10**9)).replace("NS_PER_MS", str(10**6)))
+    unit = 10**6 if name.endswith("_MS") else 10**9 if name.endswith("_S") else 1
+    return eval(text.strip(), {}, {}) * unit
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.pt-BR.md"])
+def test_the_limits_are_those_of_the_source(name):
+    limits = [(row[1], row[2].strip("`")) for row in rows(name, 3) if re.fullmatch(r"`[A-Z_]+`", row[2])]
+    assert len(limits) >= 8
+    for said, of in limits:
+        number, unit = NUMBER.match(said).groups()
+        said = int(re.sub(r"[,.]", "", number)) * UNITS[unit]
+        assert said == constant(of), f"{name} says {number} {unit or ''} of {of}, which is {constant(of)}"
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.pt-BR.md"])
+def test_each_concept_has_its_function_and_its_test(name, names):
+    concepts = [row for row in rows(name, 3) if "test_" in row[2]]
+    assert len(concepts) >= 12
+    for _, where, guard in concepts:
+        assert re.search(r"`\w+\(\)`", where), f"no function: {where}"
+        assert all(test in names["function"] for test in re.findall(r"test_\w+", guard)), f"no such test: {guard}"
+
+
+def bodies():
+    """{function: its text}"""
+    found = collections.defaultdict(str)
+    for tag in ctags("--languages=C", "--kinds-C=f", "--exclude=tests", "--exclude=bench"):
+        lines = (ROOT / tag["path"]).read_text().splitlines()[tag["line"] - 1:tag["end"]]
+        found[tag["name"]] += "\n".join(lines).partition("{")[2]
+    return found
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    if not can("strace", "-o", "/dev/null"):
+        pytest.skip("the kernel forbids ptrace here")
+    subprocess.run(["make", "-s", "-j2", "build/follow/server"], cwd=ROOT, check=True, env=docs.clean_environment())
+    return follow.follow(ROOT / "build/follow/server")
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.pt-BR.md"])
+def test_the_request_goes_through_the_functions_that_the_readme_names(name, followed):
+    """A → calls B: so says the source. A ⇢ calls B through a pointer. And a row with a system call is what strace has seen, in this order."""
+    path = [row for row in rows(name, 4) if "→" in row[1] or "⇢" in row[1]]
+    body, at = bodies(), 0
+    assert {"`loop`", "`worker`"} == {row[0] for row in path}
+    for thread, chain, call, _ in path:
+        functions = re.findall(r"`(\w+)\(\)`", chain)
+        for caller, how, callee in zip(functions[:-1], re.findall("[→⇢]", chain), functions[1:], strict=True):
+            assert callee in body and (how == "⇢" or re.search(rf"\b{callee}\b", body[caller])), f"{caller}() does not call {callee}()"
+        if call == "–":
+            continue
+        at = next((i + 1 for i in range(at, len(followed)) if f"`{followed[i].thread}`" == thread and f"`{followed[i].name}`" == call and
+                   is_part_of(functions, followed[i].chain)), None)
+        assert at, f"after what came before, no {call} by {chain} was seen"
+
+
+def is_part_of(some, chain):
+    rest = iter(chain)
+    return all(function in rest for function in some)
+
+
+def test_what_is_followed_can_be_read_in_a_terminal(followed, tmp_path):
+    with open(tmp_path / "out", "w") as out:
+        follow.show(followed, out)
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert max(map(len, lines)) <= follow.WIDTH and len(lines) > 20
+    assert {call.thread for call in followed} == {"loop", "worker"}
