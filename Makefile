@@ -60,7 +60,7 @@ help:
 	@echo 'make siege    what an attack costs everybody else; two minutes'
 	@echo 'make demo     asynchronous and blocking, side by side; half a minute'
 	@echo 'make format   apply clang-format'
-	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)'
+	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): binary, forno(1), units for systemd, documents; make uninstall'
 	@echo 'make clean    forget everything built'
 
 # ---- what is missing ---------------------------------------------------------------------------------------------------
@@ -271,12 +271,32 @@ demo: server
 
 # ---- the rest ------------------------------------------------------------------------------------------------------------------
 
-install: server
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install -m 755 server $(DESTDIR)$(PREFIX)/bin/forno
+# Packagers set DESTDIR, PREFIX=/usr and, where their units live elsewhere, UNITDIR. SERVER is what is installed as forno.
+VERSION := $(shell sed -n 's/^\#define FORNO_VERSION "\([^"]*\)".*/\1/p' app/start.h)
+SERVER   = server
+BINDIR   = $(PREFIX)/bin
+MANDIR   = $(PREFIX)/share/man/man1
+DOCDIR   = $(PREFIX)/share/doc/forno
+UNITDIR  = $(PREFIX)/lib/systemd/system
+FILL_IN  = sed -e 's|@VERSION@|$(VERSION)|g; s|@BINDIR@|$(BINDIR)|g; s|@DOCDIR@|$(DOCDIR)|g; s|@UNITDIR@|$(UNITDIR)|g'
+DOCS     = $(shell find LICENSE $(wildcard *.md) $(wildcard bench/*.md) docs -type f)
+
+install: $(SERVER)
+	install -D -m 755 $(SERVER) $(DESTDIR)$(BINDIR)/forno
+	install -d $(DESTDIR)$(MANDIR) $(DESTDIR)$(UNITDIR)
+	$(FILL_IN) dist/forno.1 > $(DESTDIR)$(MANDIR)/forno.1
+	$(FILL_IN) dist/forno.service > $(DESTDIR)$(UNITDIR)/forno.service
+	$(FILL_IN) dist/forno.socket > $(DESTDIR)$(UNITDIR)/forno.socket
+	chmod 644 $(DESTDIR)$(MANDIR)/forno.1 $(DESTDIR)$(UNITDIR)/forno.service $(DESTDIR)$(UNITDIR)/forno.socket
+	@for f in $(DOCS); do install -D -m 644 $$f $(DESTDIR)$(DOCDIR)/$$f || exit 1; done
+
+# The database stays where it is: it is not ours to throw away.
+uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/forno $(DESTDIR)$(MANDIR)/forno.1 $(DESTDIR)$(UNITDIR)/forno.service $(DESTDIR)$(UNITDIR)/forno.socket
+	rm -rf $(DESTDIR)$(DOCDIR)
 
 clean:
 	rm -rf build server
 
-.PHONY: all help screenshots follow bench siege demo run test tsan torture fuzz check compiles layering model format install clean need-build need-test need-page need-proxies need-check \
+.PHONY: all help screenshots follow bench siege demo run test tsan torture fuzz check compiles layering model format install uninstall clean need-build need-test need-page need-proxies need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz corpora fuzz-keep llhttp

@@ -188,7 +188,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 static void print_version(FILE *out, struct argp_state *state)
 {
     (void)state;
-    fprintf(out, "%s\n", FORNO_VERSION);
+    fputs("forno " FORNO_VERSION "\n", out);
 }
 
 static void read_options(int argc, char **argv)

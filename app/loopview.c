@@ -25,7 +25,7 @@ void get_loop(struct req *r)
 
     address_used(r, url, sizeof url);
     upstream_stats(&up);
-    buf_printf(&out, "%s   watch -n1 curl -s %s/loop\n\n", FORNO_VERSION, url);
+    buf_printf(&out, "forno %s   watch -n1 curl -s %s/loop\n\n", FORNO_VERSION, url);
     buf_printf(&out, "laps        %10" PRIu64 "   %5.1f %% of the time asleep in epoll_wait\n", counters.laps,
                lived_ns > 0 ? (double)counters.slept_ns / lived_ns * 100 : 0);
     buf_printf(&out, "ready       %10" PRIu64 "   %5.2f descriptors a lap\n", counters.ready,
@@ -182,7 +182,7 @@ void get_loop_events(struct req *r)
         return;
     }
     hello = cJSON_CreateObject();
-    cJSON_AddStringToObject(hello, "version", FORNO_VERSION);
+    cJSON_AddStringToObject(hello, "version", "forno " FORNO_VERSION);
     cJSON_AddBoolToObject(hello, "blocking", app_options->blocking);
     cJSON_AddBoolToObject(hello, "own_courier", upstream_leads_home());
     json_add_integer(hello, "tick_ms", TICK_NS / NS_PER_MS);

@@ -4,7 +4,7 @@
 
 #include "reactor/req.h"
 
-#define FORNO_VERSION "forno 0.1"
+#define FORNO_VERSION "0.1" /* the one place: the Makefile, /openapi.json and the man page read it here; tests/test_project.py */
 
 struct app_options {
     const char *host; /* the name we are meant to be reached by */
