@@ -11,8 +11,9 @@ CFLAGS   = -O2 -g
 LDFLAGS  = -pie -Wl,-z,relro,-z,now
 
 PACKAGES   = sqlite3 libcjson libsodium
-PKG_CFLAGS = $(shell pkg-config --cflags $(PACKAGES))
-PKG_LIBS   = $(shell pkg-config --libs $(PACKAGES))
+PKG_CONFIG = pkg-config
+PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+PKG_LIBS   = $(shell $(PKG_CONFIG) --libs $(PACKAGES))
 COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 
 # The same by their names in Debian and Ubuntu.
