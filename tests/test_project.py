@@ -66,7 +66,7 @@ def test_what_is_installed_is_whole_and_names_where_it_is(installed):
     assert r.stdout == f"forno {version()}\n"
     manual, service = (prefix / path for path in ("share/man/man1/forno.1", "lib/systemd/system/forno.service"))
     assert f'"forno {version()}"' in manual.read_text()
-    assert re.search(r"^ExecStart=/opt/forno/bin/forno ", service.read_text(), re.MULTILINE)
+    assert re.search(r"^ExecStart=/opt/forno/bin/forno$", service.read_text(), re.MULTILINE)
     for file in root.rglob("*"):
         mode = 0o755 if file.is_dir() or file.name == "forno" else 0o644
         assert file.stat().st_mode & 0o777 == mode, f"expected mode {mode:o} of {file}"
