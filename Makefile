@@ -18,7 +18,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 
 # The same by their names in Debian and Ubuntu.
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
-DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest curl strace universal-ctags spin sqlite3
+DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest python3-pytest-xdist curl strace universal-ctags spin sqlite3
 DEBS_PROXY = nginx-light haproxy
 DEBS_PAGE  = chromium chromium-driver python3-selenium
 DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
@@ -145,11 +145,14 @@ run: need-build
 
 # ---- tests ----------------------------------------------------------------------------------------------------------------
 
-# The unit tests, then the wire tests, against the same kind of build. PYTEST_ARGS='-k name' picks some.
+# The unit tests, then the wire tests, against the same kind of build. PYTEST_ARGS='-k name' picks some. Most of them wait most of the time,
+# so several files run side by side.
 define run-tests
 	@set -e; for t in $(UNITS); do echo "== $$t"; build/$(1)/$$t; done
-	FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -rfEs -p no:cacheprovider tests $(2) $(PYTEST_ARGS)
+	FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -rfEs -p no:cacheprovider -n $(ABREAST) --dist loadfile tests $(2) $(PYTEST_ARGS)
 endef
+
+ABREAST = $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 
 test: need-test
 	@$(MAKE) --no-print-directory run-asan

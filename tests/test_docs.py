@@ -22,7 +22,7 @@ DOCUMENTS = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/**/
 READERS = [name for name in DOCUMENTS if not name.startswith("bench/")]
 # docs/break-it/ has guards of its own: what its commands do takes a build for each bug.
 RUN = [name for name in READERS if not name.startswith("docs/break-it/")]
-ENGLISH_ONLY = ["docs/design.md", "docs/performance.md"]  # for whoever changes the code
+ENGLISH_ONLY = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/design.md", "docs/performance.md"]  # for whoever changes the code
 ENGLISH = [name for name in READERS if not name.endswith(".pt-BR.md") and name not in ENGLISH_ONLY]
 
 # The commands that cannot be run here, and no others; the documents say why.
