@@ -93,6 +93,11 @@ static bool about_extensions(const char *error)
     return strstr(error, "chunk extension") != NULL;
 }
 
+static bool about_unfolded(const struct both *b)
+{
+    return b->m.role == HTTP_RESPONSE && (strstr(b->m.error, "A trailer holds") || strstr(b->m.error, "more than 100"));
+}
+
 /* May the new one say this where the old one says that? */
 static void compare_errors(const struct both *b)
 {
@@ -105,7 +110,7 @@ static void compare_errors(const struct both *b)
     if (strstr(new, "longer than 8 KiB") && b->fed >= HTTP_LINE_MAX) return;
     if (strstr(new, "larger than 16 KiB") && b->fed >= HTTP_FIELDS_MAX) return;
     if (about_extensions(new) && about_extensions(old) && b->old.status == 400) return;
-    if (b->m.role == HTTP_RESPONSE && (strstr(new, "A trailer holds") || strstr(new, "more than 100"))) return;
+    if (about_unfolded(b)) return;
     fprintf(stderr, "new: %d %s\nold: %d %s\n", b->m.status, new, b->old.status, old);
     must(false, "errors");
 }
@@ -122,11 +127,12 @@ static void fail_new(struct both *b, const char *rest, size_t n)
     must(b->m.phase == HTTP_FAILED || strstr(b->old.error, "beyond all numbers"), "only the old one fails");
 }
 
-/* The new one has failed. The old one must when the next line begins. */
+/* The new one has failed. The old one must when it is known where the field ends: where that is not in the input, it ends now. */
 static void fail_old(struct both *b, const char *rest, size_t n)
 {
+    must(about_unfolded(b), "the new one fails first");
     for (size_t at = 0; at < n && b->old.phase < OLD_HTTP_DONE;) at += old_http_feed(&b->old, rest + at, n - at);
-    if (b->old.phase < OLD_HTTP_DONE) old_http_feed(&b->old, "x", 1);
+    if (b->old.phase < OLD_HTTP_DONE) old_http_feed(&b->old, "\r\nx", 3);
     must(b->old.phase == OLD_HTTP_FAILED, "only the new one fails");
 }
 
