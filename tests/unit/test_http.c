@@ -20,7 +20,6 @@
 #include <cmocka.h> /* after the headers that it needs */
 
 #include "http.h"
-#include "text/grammar.h"
 
 /* ---- memory that runs out on demand ---------------------------------------------------------------------------------- */
 
@@ -1254,138 +1253,7 @@ static void test_without_memory_a_message_fails_with_503_and_leaks_nothing(void 
     assert_true(failures >= 5);
 }
 
-static void test_a_buffer_that_failed_stays_failed(void **state)
-{
-    struct buf b = {0};
-
-    (void)state;
-    buf_puts(&b, "kept");
-    start("");
-    add_many("x", 4096);
-    reallocs_left = 0;
-    buf_put(&b, big, big_len);
-    reallocs_left = -1;
-    assert_true(b.failed);
-    buf_puts(&b, "lost");
-    buf_printf(&b, "%s", "lost");
-    assert_null(buf_reserve(&b, 1));
-    assert_int_equal(buf_len(&b), 4);
-    buf_consume(&b, 4);
-    assert_true(b.failed);
-    buf_free(&b);
-    assert_false(b.failed);
-}
-
-/* ---- slices, buffers, the writer ------------------------------------------------------------------------------------------- */
-
-static void test_slices_compare_whole(void **state)
-{
-    (void)state;
-    assert_true(slice_is(SLICE("abc"), "abc"));
-    assert_false(slice_is(SLICE("abc"), "ab"));
-    assert_false(slice_is(SLICE("abc"), "abcd"));
-    assert_false(slice_is(SLICE("a\0c"), "a"));
-    assert_false(slice_is(SLICE("abc"), "ABC"));
-    assert_true(slice_is_nocase(SLICE("aBc"), "AbC"));
-    assert_false(slice_is_nocase(SLICE("abc"), "abd"));
-    assert_false(slice_is((struct slice){0}, "x"));
-    assert_true(slice_is((struct slice){0}, "")); /* absent is empty, too: ask for .at to know */
-    assert_true(slice_is_nocase((struct slice){0}, ""));
-    assert_true(slice_is(slice_trim(SLICE(" \t a b\t ")), "a b"));
-    assert_true(slice_is(slice_trim(SLICE(" \t ")), ""));
-    assert_true(slice_is(slice_trim(SLICE("\n")), "\n"));
-    assert_int_equal(slice_trim((struct slice){0}).len, 0);
-}
-
-static void test_a_list_gives_its_elements(void **state)
-{
-    struct slice list = SLICE(", a,b ,,\tc d , "), element;
-
-    (void)state;
-    assert_true(slice_next_element(&list, &element) && slice_is(element, "a"));
-    assert_true(slice_next_element(&list, &element) && slice_is(element, "b"));
-    assert_true(slice_next_element(&list, &element) && slice_is(element, "c d"));
-    assert_false(slice_next_element(&list, &element));
-    assert_false(slice_next_element(&list, &element));
-    list = (struct slice){0};
-    assert_false(slice_next_element(&list, &element));
-}
-
-static void test_a_buffer_is_a_queue_of_bytes(void **state)
-{
-    static char model[1 << 16];
-    size_t first = 0, last = 0;
-    struct buf b = {0};
-
-    (void)state;
-    random_state = 7;
-    for (int turn = 0; turn < 20000; turn++) {
-        size_t n = random_below(random_below(50) ? 30 : 3000);
-
-        if (last + n < sizeof model && random_below(2)) {
-            for (size_t i = 0; i < n; i++) model[last + i] = (char)random_below(256);
-            buf_put(&b, model + last, n);
-            last += n;
-        } else {
-            if (n > last - first) n = last - first;
-            buf_consume(&b, n);
-            first += n;
-        }
-        assert_int_equal(buf_len(&b), last - first);
-        if (last > first) assert_memory_equal(b.mem + b.start, model + first, last - first);
-        else if (last + 3000 > sizeof model) first = last = 0;
-    }
-    assert_false(b.failed);
-    buf_free(&b);
-}
-
-static void test_an_empty_buffer_owns_nothing(void **state)
-{
-    struct buf b = {0};
-
-    (void)state;
-    buf_put(&b, NULL, 0);
-    buf_consume(&b, 0);
-    assert_null(b.mem);
-    assert_non_null(buf_reserve(&b, 0)); /* NULL would mean: failed */
-    buf_puts(&b, "pizza");
-    buf_consume(&b, 2);
-    assert_non_null(b.mem);
-    buf_consume(&b, 3);
-    assert_null(b.mem);
-    assert_int_equal(b.cap, 0);
-    buf_free(&b);
-}
-
-static void test_a_buffer_refuses_what_cannot_be(void **state)
-{
-    static const size_t absurd[] = {SIZE_MAX, SIZE_MAX / 2, (size_t)UINT32_MAX + 1, UINT32_MAX};
-
-    (void)state;
-    for (size_t i = 0; i < sizeof absurd / sizeof *absurd; i++) {
-        struct buf b = {0};
-
-        buf_puts(&b, "x");
-        assert_null(buf_reserve(&b, absurd[i]));
-        assert_true(b.failed);
-        buf_free(&b);
-    }
-}
-
-static void test_printing_takes_the_room_it_needs(void **state)
-{
-    struct buf b = {0};
-
-    (void)state;
-    for (int n = 0; n < 2000; n += 51) {
-        buf_printf(&b, "%*d|", n, 7);
-        assert_int_equal(buf_len(&b), (n ? n : 1) + 1);
-        assert_int_equal(b.mem[b.start + buf_len(&b) - 1], '|');
-        buf_consume(&b, buf_len(&b));
-    }
-    assert_false(b.failed);
-    buf_free(&b);
-}
+/* ---- the writer ------------------------------------------------------------------------------------------------------------ */
 
 /* Seconds since the epoch that a Date line speaks of, or -1. */
 static time_t date_read(struct slice date)
@@ -1478,13 +1346,6 @@ int main(void)
         cmocka_unit_test(test_a_body_without_a_length_is_bounded_however_long_it_goes_on),
         cmocka_unit_test(test_no_mutation_is_read_differently_in_pieces),
         cmocka_unit_test(test_without_memory_a_message_fails_with_503_and_leaks_nothing),
-        cmocka_unit_test(test_a_buffer_that_failed_stays_failed),
-        cmocka_unit_test(test_slices_compare_whole),
-        cmocka_unit_test(test_a_list_gives_its_elements),
-        cmocka_unit_test(test_a_buffer_is_a_queue_of_bytes),
-        cmocka_unit_test(test_an_empty_buffer_owns_nothing),
-        cmocka_unit_test(test_a_buffer_refuses_what_cannot_be),
-        cmocka_unit_test(test_printing_takes_the_room_it_needs),
         cmocka_unit_test(test_what_the_writer_writes_the_reader_reads),
         cmocka_unit_test(test_lengths_are_written_in_full),
         cmocka_unit_test(test_every_status_we_answer_has_a_reason),
