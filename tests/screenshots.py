@@ -34,9 +34,6 @@ class Camera(Page):
     def __exit__(self, *exception):
         self.browser.quit()
 
-    def tell(self, command, **parameters):
-        return self.browser.execute_cdp_cmd(command, parameters)
-
     def shoot(self, name):
         self.run("document.activeElement.blur()")
         (self.directory / f"{name}.png").write_bytes(base64.b64decode(self.tell("Page.captureScreenshot")["data"]))
