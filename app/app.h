@@ -204,10 +204,10 @@ struct page {
 void respond_page(struct req *r, const struct page *page);
 
 void pages_start(void);
-bool openapi_start(void); /* false: no memory */
+bool openapi_start(void);          /* false: no memory */
 void get_page_file(struct req *r); /* the file of the live page that the path names; the page itself if it names none */
 
-/* The address that the client used, http://HOST, so that what is printed can be pasted. */
+/* The host and port that the client used, so that what is printed can be pasted. */
 #define ADDRESS_SIZE 300
 void address_used(const struct req *r, char *text, size_t size);
 

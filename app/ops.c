@@ -7,18 +7,19 @@
 
 /* ---- GET / ------------------------------------------------------------------------------------------------------------------------- */
 
-/* Host may hold quotes, $ and ; (RFC 3986 calls them sub-delims): nothing of that kind gets into a line meant for a shell. */
+/* Host may hold quotes, $ and ; (RFC 3986 calls them sub-delims): nothing of that kind gets into a line meant for a shell. No scheme:
+ * whether a proxy before us speaks TLS we do not know, and curl does without. */
 void address_used(const struct req *r, char *text, size_t size)
 {
     struct slice host = http_host(&r->msg);
-    bool plain = host.at && host.len < size - 8;
+    bool plain = host.at && host.len < size;
 
     for (size_t i = 0; i < host.len && plain; i++) {
         char c = host.at[i];
 
         plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || strchr(".-:[]", c);
     }
-    snprintf(text, size, "http://%.*s", plain ? (int)host.len : 14, plain ? host.at : "localhost:8000");
+    snprintf(text, size, "%.*s", plain ? (int)host.len : 14, plain ? host.at : "localhost:8000");
 }
 
 void get_front(struct req *r)

@@ -520,7 +520,7 @@ def test_an_absolute_target_says_whom_the_request_is_for(deliver, server):
     with server.connect() as client:
         deliver(client, get(b"http://pizza.example:81/", b"Accept: */*"))
         menu = client.response().body
-        assert b"curl http://pizza.example:81/menu\n" in menu and b"http://a/" not in menu, "expected Host to be ignored"
+        assert b"curl pizza.example:81/menu\n" in menu and b"a/menu" not in menu, "expected Host to be ignored"
 
 
 # ---------------------------------------------------------------- the query
@@ -597,7 +597,7 @@ def asked(line):
     """The method and the path of a curl line."""
     words = line.split()
     method = words[words.index("-X") + 1] if "-X" in words else "POST" if "-d" in words else "GET"
-    return method, re.search(r"http://[^/\s]+(/[^\s?']*)", line)[1]
+    return method, re.search(r"127\.0\.0\.1:\d+(/[^\s?']*)", line)[1]
 
 
 def test_the_menu_has_what_the_table_has(server):
