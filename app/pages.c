@@ -17,17 +17,13 @@
     FILE(page_customer, "customer.js", JS)     \
     FILE(page_detail, "detail.js", JS)         \
     FILE(page_doing, "doing.js", JS)           \
-    FILE(page_frames, "frames.js", JS)         \
-    FILE(page_hands, "hands.js", JS)           \
     FILE(page_main, "main.js", JS)             \
     FILE(page_news, "news.js", JS)             \
-    FILE(page_oven, "oven.js", JS)             \
     FILE(page_playhead, "playhead.js", JS)     \
     FILE(page_recording, "recording.js", JS)   \
     FILE(page_scenery, "scenery.js", JS)       \
     FILE(page_stage, "stage.js", JS)           \
     FILE(page_stream, "stream.js", JS)         \
-    FILE(page_ticks, "ticks.js", JS)           \
     FILE(page_timeline, "timeline.js", JS)     \
     FILE(page_tokens, "tokens.js", JS)         \
     FILE(page_tools, "tools.js", JS)           \

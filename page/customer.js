@@ -1,7 +1,6 @@
 /* customer.js: the page buys pizzas like anybody else, and visits the lab. What came of it is returned in words. */
 
-import { duration } from "./tools.js";
-import { wake } from "./frames.js";
+import { duration, wake } from "./tools.js";
 import { T } from "./words.js";
 
 export const customer = { accounts: [], price: 3500, bakeMs: 3000 };

@@ -1,7 +1,6 @@
 /* detail.js: one request in words: each wait, and each step by the name of its function. */
 
-import { $, count, duration, element } from "./tools.js";
-import { wake } from "./frames.js";
+import { $, count, duration, element, wake } from "./tools.js";
 import { pause, replayFrom, seek, view, viewShow } from "./playhead.js";
 import { lastSeen, stalls } from "./recording.js";
 import { T } from "./words.js";

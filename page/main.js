@@ -1,26 +1,22 @@
-/* main.js: the page put together: its languages, its theme, its buttons, its frames.
+/* main.js: the page put together: its languages, what comes from the server, its theme, its buttons, its frames.
  *
  * The loop, as the loop tells it. The page reads GET /loop/events and nothing else; it draws what it reads, and orders pizzas like any
  * other customer. What comes from the server gets into it as text, never as HTML. */
 
-import { $, all, count } from "./tools.js";
-import { SILENCE_MS, connection, connectionSay, listen, overdue } from "./connection.js";
+import { $, all, count, framesBegin, wake } from "./tools.js";
+import { SILENCE_MS, connection, connectionSay, heardNow, listen, overdue } from "./connection.js";
 import { controlsMake, controlsSpeak, resultSay } from "./controls.js";
 import { detailShow, detailStale, select } from "./detail.js";
-import { chipsFade, chipsLit, doingSay, loopTurned, numbersShow, saysSomething } from "./doing.js";
-import { framesBegin, wake } from "./frames.js";
-import { handsOn } from "./hands.js";
-import { alarm, alarmHide, newsSpeak } from "./news.js";
-import { discsForget, discsMoving, ovenDraw } from "./oven.js";
+import { chipsFade, chipsLit, doingSay, loopTurned, numbersShow, saysSomething, spinNote, stallNote } from "./doing.js";
+import { alarm, alarmHide, alarmShow, newsAdd, newsSpeak } from "./news.js";
 import { liveAgain, pause, play, playSet, playSpeak, playheadMove, playheadPassed, replayFrom, stepLap, view, zoom } from "./playhead.js";
-import { hello, isNews, lastSeen, ordersBaking, rec } from "./recording.js";
-import { benchDraw, callsDraw, clientsDraw, pathsDraw, ringDraw } from "./scenery.js";
-import { colorsRead, paper, ring, stage, stageFit, stageMeasure } from "./stage.js";
-import { streamTold } from "./ticks.js";
-import { chart, legendDraw, patternsMake, rows, timelineDraw } from "./timeline.js";
-import { callsSeen, tokenDraw, tokenPass, tokenUnder, tokens, tokensMove, tokensMoving, tokensPlace } from "./tokens.js";
+import { hello, helloHeed, helloTake, isNews, lastSeen, ordersBaking, rec, recordingForget, stalls, tickTake } from "./recording.js";
+import { benchDraw, callsDraw, clientsDraw, discsForget, discsMoving, ovenDraw, pathsDraw, ringDraw } from "./scenery.js";
+import { colorsRead, paper, placeOf, ring, stage, stageFit, stageMeasure } from "./stage.js";
+import { chart, handsOn, legendDraw, patternsMake, rows, rowsForget, timelineDraw } from "./timeline.js";
+import { callsSeen, tokenDraw, tokenOf, tokenPass, tokenUnder, tokens, tokensMove, tokensMoving, tokensPlace } from "./tokens.js";
 import { tourBegin, tourPlace, tourShow } from "./tour.js";
-import { PAGE_PT, choose, lang } from "./words.js";
+import { PAGE_PT, T, choose, lang } from "./words.js";
 
 /* ---- the two languages ---- */
 
@@ -55,6 +51,44 @@ function languageChoose(language) {
   localStorage.setItem("forno.lang", language);
   speak(language);
   stageMeasure();
+}
+
+/* ---- what comes from /loop/events, given to whom it concerns ---- */
+
+function streamTold(kind, data) {
+  if (kind === "tick") return tickTold(data);
+  if (kind === "hello") helloTake(data);
+  if (kind === "closed") alarmShow(T.labClosed, Infinity);
+  else alarmHide();
+  wake();
+}
+
+function forget() {
+  recordingForget();
+  rowsForget();
+  liveAgain();
+  newsAdd(() => T.restarted, false, 2);
+}
+
+function tickTold(tick) {
+  if (connection.state !== "live") return; /* before the hello */
+  const another = heardNow(tick.at_us), previous = rec.ticks.at(-1);
+  if (another || tick.at_us < rec.latest) forget();
+  for (const [r, kind] of helloHeed()) {
+    const token = play.mode === "live" && tokenOf(r, placeOf(r, kind));
+    if (token) token.kind = kind;
+  }
+  const { moves, gone } = tickTake(tick), stalled = moves.filter((m) => m.kind === "sleep" && stalls(m.value));
+  play.next -= gone;
+  for (const m of stalled) stallNote(m.value, m.name);
+  if (tick.stalls && !stalled.length) stallNote(tick.longest_lap_us, "");
+  spinNote(tick);
+  if (play.mode === "live" && play.at >= previous?.at_us && !moves.some(isNews)) play.at = tick.at_us; /* nothing to be seen */
+  $("timeline").dataset.requests = rec.requests.size;
+  stage.dataset.stalls = rec.stalls;
+  stage.dataset.left = rec.left.join(",");
+  if (play.mode === "live") numbersShow(callsSeen());
+  if (tick.next_ms > hello.tick_ms || moves.some(isNews)) wake(); /* else the nap ends soon enough */
 }
 
 /* ---- dark or light ---- */

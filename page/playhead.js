@@ -4,9 +4,8 @@
  * slow replay it creeps while the loop works and leaps while the loop sleeps. The stage and the timeline show the moment that it points
  * to, and find out by themselves that it has moved. */
 
-import { $, clamp, firstAfter } from "./tools.js";
+import { $, clamp, firstAfter, wake } from "./tools.js";
 import { connection } from "./connection.js";
-import { wake } from "./frames.js";
 import { alarmHide } from "./news.js";
 import { hello, lapAfter, lapAt, rec } from "./recording.js";
 import { T } from "./words.js";

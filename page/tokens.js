@@ -1,7 +1,6 @@
 /* tokens.js: the requests on the stage, as tokens in motion. What happened first is seen first, whoever it happened to. */
 
-import { calm, clamp } from "./tools.js";
-import { ease, soften } from "./frames.js";
+import { calm, clamp, ease, soften } from "./tools.js";
 import { loopTurned, readyShow, stepShow } from "./doing.js";
 import { play, view } from "./playhead.js";
 import { lapAt, rec } from "./recording.js";

@@ -1,4 +1,4 @@
-/* tools.js: what every module takes for granted: the document at hand, numbers in words, arrays in the order of time. */
+/* tools.js: what every module takes for granted: the document at hand, numbers in words, arrays in the order of time, frames. */
 
 import { lang } from "./words.js";
 
@@ -48,3 +48,33 @@ export function canvasFit(canvas, context) {
   context.setTransform(scale, 0, 0, scale, 0, 0);
   return [w, h];
 }
+
+/* ---- frames, while there is something to see: nothing is drawn until somebody wakes the page, or until the moment that the last frame
+ * has named ---- */
+
+let draw = null, asked = 0, nap = 0, last = 0, frameMs = 16;
+
+export function wake() {
+  asked ||= requestAnimationFrame(frame);
+}
+
+/* drawing(now, ms): ms after the last one. Returns in how many ms something will have moved: 0, the next frame; Infinity, not until
+ * somebody wakes us. */
+export function framesBegin(drawing) {
+  draw = drawing;
+  wake();
+}
+
+function frame(now) {
+  asked = 0;
+  clearTimeout(nap);
+  frameMs = Math.min(100, now - last);
+  last = now;
+  const still = draw(now, frameMs);
+  if (!still) wake();
+  else if (still < Infinity) nap = setTimeout(wake, still);
+}
+
+/* What share of its way something goes in this frame: the same pace at any frame rate. */
+export const soften = (halfway) => (calm.matches ? 1 : 1 - 2 ** (-frameMs / halfway));
+export const ease = (p) => (p < 0.5 ? 2 * p * p : 1 - (2 - 2 * p) ** 2 / 2);
