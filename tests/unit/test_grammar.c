@@ -235,7 +235,8 @@ static void test_a_host_is_a_name_or_an_address(void **state)
                                  "[::1]:", "[2001:db8::ffff:1.2.3.4]:80", "[v1.a]", "[V1F.a:b]:1"),
                            TEXTS("", ":", ":80", "a:x", "a:-1", "a:65536", "a:18446744073709551617", "a:1:2", "a b", "a/b", "a?b",
                                  "a#b", "a@b", "%4", "%4g", "%", "\xc3\xa3", "[", "[]", "[::1", "::1", "[::1]x", "[::1]]",
-                                 "[1.2.3.4]", "[::1%25lo]", "[v.a]", "[v1.]", "[v1]", "[vg.a]", "[v1.a/]")});
+                                 "[1.2.3.4]", "[0000:0000:0000:0000:0000:0000:0000:0000:0000:0000]", "[::1%25lo]", "[v.a]", "[v1.]",
+                                 "[v1]", "[vg.a]", "[v1.a/]")});
 }
 
 static bool is_target(struct slice s)
@@ -299,9 +300,11 @@ static void test_what_only_http_has(void **state)
     check(&(struct claims){
         "RFC 9112 7.1.1", chunk_extensions_valid, TEXTS("a", "a=b", "a;b", "a=\"\"", "a=\"b c\\\"\t;=\xc3\xa3\";d=e"),
         TEXTS("", ";", "a;", "a=", "=b", "a =b", "a= b", " a", "a ", "a=\"", "a=\"b", "a=\"\\\"", "a=\"b\"c", "a=b\"c\"", "a==b")});
-    check(&(struct claims){
-        "RFC 9110 6.5.1", may_be_trailer, TEXTS("x", "etag", "server-timing", "hos", "hosts", "t"),
-        TEXTS("authorization", "content-length", "host", "idempotency-key", "te", "transfer-encoding", "www-authenticate")});
+    check(&(struct claims){"RFC 9110 6.5.1", may_be_trailer, TEXTS("x", "etag", "server-timing", "hos", "hosts", "t"),
+                           TEXTS("authorization", "cache-control", "connection", "content-encoding", "content-length",
+                                 "content-range", "content-type", "cookie", "expect", "host", "idempotency-key", "keep-alive",
+                                 "max-forwards", "pragma", "prefer", "proxy-authenticate", "proxy-authorization", "range",
+                                 "set-cookie", "te", "trailer", "transfer-encoding", "upgrade", "www-authenticate")});
 }
 
 /* What an Accept of one or two lines makes of text/plain. */
@@ -351,6 +354,7 @@ static void test_the_first_word_about_a_preference_counts(void **state)
     assert_null(preference(of("waits=5, handling=lenient"), "wait").at);
     assert_null(preference(of(""), "wait").at);
     assert_true(preference(of("wait"), "wait").at && preference(of("wait"), "wait").len == 0); /* as wait= would be */
+    assert_true(slice_is(preference(of("wait=\""), "wait"), "\"") && slice_is(preference(of("wait=\"\""), "wait"), ""));
 }
 
 int main(void)
