@@ -134,7 +134,7 @@ def chromium(profile, *flags):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
+def browser(tmp_path_factory, start_shared_server):  # whose servers are stopped after it: no stream holds them
     with chromium(tmp_path_factory.mktemp("chromium")) as driver:
         yield driver
 
@@ -156,7 +156,6 @@ def door(browser, pizzeria):
     fetched = page.run("return performance.getEntriesByType('resource').map((e) => e.name)")
     strange = [url for url in fetched if not url.startswith((page.url, "data:"))]
     assert fetched and not strange, f"asked of another host: {strange}"
-    browser.get("about:blank")
 
 
 @pytest.fixture
