@@ -158,7 +158,7 @@ def test_a_true_document_runs(tmp_path, document):
     "```console T1 stays\n$ echo ready; cat\nready\n```\n```console T1\nsteady\n```\n",
 ])
 def test_a_document_that_lies_does_not(tmp_path, document):
-    status, said = run_text(tmp_path, document, patience="2")
+    status, said = run_text(tmp_path, document, patience="1")
     assert status == 1, said
 
 
