@@ -2,6 +2,7 @@
  * what it does not know: schemas, header fields, what else can go wrong. An endpoint of which nothing stands there is described, too. */
 #include "app/app.h"
 #include "app/routes.h"
+#include "app/start.h"
 #include "text/embed.h"
 #include "text/grammar.h"
 
@@ -98,6 +99,7 @@ bool openapi_start(void)
           *paths = cJSON_AddObjectToObject(json, "paths");
     cJSON *known = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "components"), "parameters");
 
+    cJSON_AddStringToObject(cJSON_GetObjectItem(json, "info"), "version", FORNO_VERSION);
     for (const struct route *route = routes; route < routes + routes_len; route++) {
         const char *method = methods[route->method];
         cJSON *path = cJSON_GetObjectItemCaseSensitive(paths, route->pattern);
