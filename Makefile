@@ -165,7 +165,7 @@ tsan: need-test
 
 # Without those tests in which there is nothing between our threads that the others do not have.
 run-tsan: build/tsan/server build/tsan/server-faults $(UNITS:%=build/tsan/%)
-	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation ci docs every_step json page proxies stream))
+	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation ci docs every_step json page proxies steps stream))
 
 # SECONDS for each of these. FORNO_TORTURE_SEED repeats a torture; build/fuzz/NAME FILE repeats a finding of the fuzzer.
 torture fuzz: SECONDS = 60
@@ -305,3 +305,36 @@ clean:
 
 .PHONY: all help screenshots follow bench siege demo run test tsan torture fuzz check compiles layering model format install uninstall clean need-build need-test need-page need-proxies need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz corpora fuzz-keep llhttp
+
+# ---- the guide: its steps, their comparison, its exercises ------------------------------------------------------------------------
+
+DEBS_STEPS = gcc libc6-dev liburing-dev
+FORMATTED += $(wildcard docs/guide/*.c docs/guide/steps/*.[ch])
+
+need-steps:
+	$(call need,$(DEBS_STEPS))
+need-test need-check: need-steps
+
+# The eight small servers, built where they lie: docs/guide/steps/README.md.
+steps: need-steps
+	@$(MAKE) --no-print-directory -C docs/guide/steps
+
+check: check-steps
+check-steps: need-check
+	@for cc in gcc clang; do $(MAKE) -s --no-print-directory -C docs/guide/steps CC=$$cc WERROR=-Werror OUT=$(CURDIR)/build/steps-$$cc || exit 1; done
+
+build/guide/%: docs/guide/%.c Makefile
+	@mkdir -p $(@D)
+	$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -o $@ $<
+
+# All of them and Forno on this machine; under two minutes. QUICK=1: under one. COMPARE_ARGS: see docs/guide/compare.py --help
+compare: need-build need-steps
+	@$(MAKE) -s --no-print-directory server build/guide/load
+	@$(MAKE) -s --no-print-directory -C docs/guide/steps OUT=$(CURDIR)/build/guide
+	@$(PYTHON) docs/guide/compare.py $(if $(QUICK),--quick) $(COMPARE_ARGS)
+
+help: help-guide
+help-guide: help-main
+help-main:
+
+.PHONY: need-steps steps check-steps compare

@@ -80,19 +80,23 @@ static inline void turn_away(int fd)
 }
 
 /* Trap: EMFILE. Whom we cannot accept stays at the door, and the door says "somebody is here" for ever: asking again is all
- * that we would do. So the descriptor in reserve lets him in, tells him 503, and is put back. */
-static inline void turn_one_away(int listener)
+ * that we would do. So the descriptor in reserve lets him in, tells him 503, and is put back. False: nobody is there, for
+ * (trap) accept4() wants a descriptor before it looks. A blocking listener waits for somebody. */
+static inline bool turn_one_away(int listener)
 {
     struct pollfd door = {.fd = listener, .events = POLLIN};
+    bool blocking = !(fcntl(listener, F_GETFL) & O_NONBLOCK);
 
+    if (poll(&door, 1, blocking ? -1 : 0) != 1) return false;
     close(spare_fd);
-    int fd = poll(&door, 1, 0) == 1 ? accept4(listener, NULL, NULL, SOCK_CLOEXEC) : -1;
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd >= 0) turn_away(fd);
     spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (spare_fd < 0) usleep(10000); /* the whole machine has none left: everybody waits, but nothing spins */
+    return true;
 }
 
-/* The next client, or -1: nobody is at the door (with a blocking listener: never). type: SOCK_NONBLOCK or 0. */
+/* The next client, or -1: nobody is at the door. type: SOCK_NONBLOCK or 0, what his socket shall be. */
 static inline int accept_client(int listener, int type)
 {
     for (;;) {
@@ -101,8 +105,8 @@ static inline int accept_client(int listener, int type)
         if (fd >= 0 || errno == EAGAIN) return fd;
         if (errno == ECONNABORTED || errno == EINTR) continue; /* he has left again */
         complain("accept4", errno);
-        if (errno == EMFILE || errno == ENFILE) turn_one_away(listener);
-        else usleep(10000); /* the kernel has no memory */
+        if (errno != EMFILE && errno != ENFILE) usleep(10000); /* the kernel has no memory */
+        else if (!turn_one_away(listener)) return -1;
     }
 }
 
