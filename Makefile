@@ -60,6 +60,8 @@ help:
 	@echo 'make bench    Forno against its peers and against what the kernel allows; eight minutes'
 	@echo 'make siege    what an attack costs everybody else; two minutes'
 	@echo 'make demo     asynchronous and blocking, side by side; half a minute'
+	@echo 'make steps    eight small servers, each waiting in another way: docs/guide/steps'
+	@echo 'make compare  these eight and Forno under the same load, on this machine; QUICK=1: within a minute'
 	@echo 'make format   apply clang-format'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): binary, forno(1), units for systemd, documents; make uninstall'
 	@echo 'make clean    forget everything built'
@@ -332,9 +334,5 @@ compare: need-build need-steps
 	@$(MAKE) -s --no-print-directory server build/guide/load
 	@$(MAKE) -s --no-print-directory -C docs/guide/steps OUT=$(CURDIR)/build/guide
 	@$(PYTHON) docs/guide/compare.py $(if $(QUICK),--quick) $(COMPARE_ARGS)
-
-help: help-guide
-help-guide: help-main
-help-main:
 
 .PHONY: need-steps steps check-steps compare
