@@ -24,7 +24,7 @@
 #define NS_PER_MS 1000000LL
 #define WARM_MS 100    /* uncounted */
 #define SETTLE_MS 5000 /* for one answer after the waiters came; then it is plain that nobody will be answered */
-#define DOOR_MS 300    /* for a connection: over loopback it is there at once, or the queue is full */
+#define DOOR_MS 5000   /* for a connection: if the queue is full, the kernel knocks again after one second, and after three */
 #define ANSWER_MAX 1000
 
 enum kind { WAITER, PROBE, ASKER, BUYER };

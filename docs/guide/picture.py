@@ -83,7 +83,7 @@ def text(data, about):
 
 # ---- SVG -------------------------------------------------------------------------------------------------------------------------
 
-ROW, TOP, NAME_W, RATE_W, MEMORY_W, P99_W, GAP = 34, 108, 106, 118, 160, 190, 14
+ROW, TOP, NAME_W, RATE_W, MEMORY_W, P99_W, GAP = 34, 108, 106, 118, 160, 200, 14
 LEAST, GREATEST = 512, 262144  # of the memory's scale
 
 
