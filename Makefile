@@ -62,6 +62,7 @@ help:
 	@echo 'make demo     asynchronous and blocking, side by side; half a minute'
 	@echo 'make steps    eight small servers, each waiting in another way: docs/guide/steps'
 	@echo 'make compare  these eight and Forno under the same load, on this machine; QUICK=1: within a minute'
+	@echo 'make exercise the exercises of the guide; N=1: begin one, or have it checked'
 	@echo 'make format   apply clang-format'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): binary, forno(1), units for systemd, documents; make uninstall'
 	@echo 'make clean    forget everything built'
@@ -167,7 +168,7 @@ tsan: need-test
 
 # Without those tests in which there is nothing between our threads that the others do not have.
 run-tsan: build/tsan/server build/tsan/server-faults $(UNITS:%=build/tsan/%)
-	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation ci docs every_step json page proxies steps stream))
+	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation ci docs every_step exercises json page proxies steps stream))
 
 # SECONDS for each of these. FORNO_TORTURE_SEED repeats a torture; build/fuzz/NAME FILE repeats a finding of the fuzzer.
 torture fuzz: SECONDS = 60
@@ -321,6 +322,10 @@ need-test need-check: need-steps
 steps: need-steps
 	@$(MAKE) --no-print-directory -C docs/guide/steps
 
+clean: clean-steps
+clean-steps:
+	@$(MAKE) -s --no-print-directory -C docs/guide/steps clean
+
 check: check-steps
 check-steps: need-check
 	@for cc in gcc clang; do $(MAKE) -s --no-print-directory -C docs/guide/steps CC=$$cc WERROR=-Werror OUT=$(CURDIR)/build/steps-$$cc || exit 1; done
@@ -329,10 +334,15 @@ build/guide/%: docs/guide/%.c Makefile
 	@mkdir -p $(@D)
 	$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(CFLAGS) -o $@ $<
 
-# All of them and Forno on this machine; under two minutes. QUICK=1: under one. COMPARE_ARGS: see docs/guide/compare.py --help
+# All of them and Forno on this machine; under two minutes. QUICK=1: under one. CHECK=1: exit 1 if what the guide says of the
+# figures does not hold for these. COMPARE_ARGS: see docs/guide/compare.py --help
 compare: need-build need-steps
 	@$(MAKE) -s --no-print-directory server build/guide/load
 	@$(MAKE) -s --no-print-directory -C docs/guide/steps OUT=$(CURDIR)/build/guide
-	@$(PYTHON) docs/guide/compare.py $(if $(QUICK),--quick) $(COMPARE_ARGS)
+	@$(PYTHON) docs/guide/compare.py $(if $(QUICK),--quick) $(if $(CHECK),--check) $(COMPARE_ARGS)
 
-.PHONY: need-steps steps check-steps compare
+# The exercises of the guide: a list; N=1 sets one up in build/exercises, or checks what has become of it there.
+exercise: need-steps
+	@$(PYTHON) docs/guide/exercises/exercise.py $(N)
+
+.PHONY: need-steps steps check-steps clean-steps compare exercise
