@@ -309,7 +309,7 @@ clean:
 .PHONY: all help screenshots follow bench siege demo run test tsan torture fuzz check compiles layering model format install uninstall clean need-build need-test need-page need-proxies need-check \
   need-fuzz run-asan run-tsan run-torture run-fuzz corpora fuzz-keep llhttp
 
-# ---- the guide: its steps, their comparison, its exercises ------------------------------------------------------------------------
+# ---- the guide: its steps, their comparison, its exercises -----------------------------------------------------------------------
 
 DEBS_STEPS = gcc libc6-dev liburing-dev
 FORMATTED += $(wildcard docs/guide/*.c docs/guide/steps/*.[ch])
@@ -341,7 +341,7 @@ compare: need-build need-steps
 	@$(MAKE) -s --no-print-directory -C docs/guide/steps OUT=$(CURDIR)/build/guide
 	@$(PYTHON) docs/guide/compare.py $(if $(QUICK),--quick) $(if $(CHECK),--check) $(COMPARE_ARGS)
 
-# The exercises of the guide: a list; N=1 sets one up in build/exercises, or checks what has become of it there.
+# The exercises of the guide: a list; N=1 sets one up in exercises/, which make clean leaves alone, or checks what has become of it.
 exercise: need-steps
 	@$(PYTHON) docs/guide/exercises/exercise.py $(N)
 

@@ -15,8 +15,9 @@ NAMES = sorted(f.parent.name for f in EXERCISES.glob("*/check.py"))
 CHEATS = [(f.parent.parent.name, f.stem) for f in sorted(EXERCISES.glob("*/cheats/*.patch"))]
 
 SAYS = {  # what each of them is told, which is what it does wrong
-    "1-who-is-not-here-at-once": "two pieces", "2-somebody-else-waits": "still connected", "3-an-alarm-for-everything": "half baked",
-    "1-what-is-not-taken-is-forgotten": "is lost", "2-again-until-it-is-taken": "has no answer", "3-always-ask-for-room": "the loop spins",
+    "1-who-is-not-here-at-once": "two pieces", "2-somebody-else-waits": "still connected",
+    "3-an-alarm-for-everything": "half baked", "1-what-is-not-taken-is-forgotten": "is lost",
+    "2-again-until-it-is-taken": "has no answer", "3-always-ask-for-room": "the loop spins",
     "4-keep-it-all": "are made and kept",
 }
 
@@ -41,7 +42,7 @@ def apply(patch, where):
 def test_unsolved_it_fails_with_a_sentence_and_solved_it_explains(name, tmp_path):
     assert "(not begun)" in exercise(tmp_path)[1]
     status, out = exercise(tmp_path, number(name), language="pt")
-    assert status == 0 and re.search(r"^Ainda não: .{100}", out, re.MULTILINE), "the first time it is set up, and shows what is wrong"
+    assert status == 0 and re.search(r"^Ainda não: .{100}", out, re.MULTILINE), "set up, it shows what is wrong"
     status, out = exercise(tmp_path, number(name))
     assert status == 1 and re.match(r"Not yet: .{100}", out), out
     assert "(open)" in exercise(tmp_path)[1]

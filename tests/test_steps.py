@@ -44,8 +44,8 @@ class Step:
     def __init__(self, name, binary, log):
         self.name, self.log = name, log
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen([binary, "0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True,
-                                            start_new_session=True)
+            self.process = subprocess.Popen([binary, "0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
+                                            text=True, start_new_session=True)
         line = self.process.stdout.readline()
         if not line and self.process.wait(DEADLINE) == FORBIDDEN:
             pytest.skip("the kernel forbids io_uring here")

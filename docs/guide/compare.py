@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""compare.py: the eight steps of the guide and Forno, on this machine, under the same load. `make compare` builds what it needs and
-runs it; --quick takes half the time, --check says whether what the guide teaches from the figures holds for these.
+"""compare.py: the eight steps of the guide and Forno, on this machine, under the same load. `make compare` builds what it needs
+and runs it; --quick takes half the time, --check says whether what the guide teaches from the figures holds for these.
 
-The server gets one CPU with all its processes and threads, the guests (load.c) another. Each figure is the better of two turns, since
-others may be at work here too (--quick: of one)."""
+The server gets one CPU with all its processes and threads, the guests (load.c) another. Each figure is the better of two turns,
+since others may be at work here too (--quick: of one)."""
 
 import argparse
 import contextlib
@@ -61,7 +61,7 @@ def tasks_of(uid):
 
 
 def be_modest():
-    """In the child, before it is the server: the limits that a shell has by default, or less. Root has none for tasks: so become nobody."""
+    """In the child, before it is the server: the limits that a shell has by default, or less. Root has none for tasks: become nobody."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
@@ -79,8 +79,8 @@ class Server:
         os.chmod(directory, 0o777)  # nobody, too, must be able to start it, and Forno to keep its database there
         more = ["--log", "off", "--lab", "--port", "0", "--db", f"{directory}/forno.db"] if name == "Forno" else ["0"]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([binary, *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
-                                            cwd=directory, start_new_session=True, preexec_fn=be_modest if modest else None)
+            self.process = subprocess.Popen([binary, *more], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, cwd=directory,
+                                            text=True, start_new_session=True, preexec_fn=be_modest if modest else None)
         self.pid = self.process.pid
         line = self.process.stdout.readline()
         found = re.match(r"listening on http://127\.0\.0\.1:(\d+)", line)
@@ -192,7 +192,7 @@ def say(text):
 def measure(name, levels, counts, ms, found):
     """One turn. Of two figures the better one is kept."""
     for i, waiters in enumerate(levels):
-        if any(found["rate"].get(fewer) == 0 for fewer in levels[:i]):  # who answers nobody beside a hundred is not asked beside a thousand
+        if any(found["rate"].get(fewer) == 0 for fewer in levels[:i]):  # who answers nobody beside fewer is not asked
             found["rate"][waiters] = 0
             continue
         with tempfile.TemporaryDirectory() as directory, Server(name, directory) as server:
@@ -218,7 +218,8 @@ def weigh(found):
     if CROWD not in found["footprint"] or not found["rate"][CROWD]:
         return None
     (size, threads, processes), (size_0, threads_0, processes_0) = found["footprint"][CROWD], found["footprint"][0]
-    return {"bytes": (size - size_0) / CROWD, "threads": (threads - threads_0) / CROWD, "processes": (processes - processes_0) / CROWD}
+    more = {"bytes": size - size_0, "threads": threads - threads_0, "processes": processes - processes_0}
+    return {what: n / CROWD for what, n in more.items()}
 
 
 def compare(quick):
@@ -249,7 +250,7 @@ def machine():
     model = re.search(r"^model name\s*: (.*)", cpuinfo, re.MULTILINE)
     return {
         "date": time.strftime("%Y-%m-%d"),
-        "cpu": f"{model[1] if model else platform.machine()} × {os.cpu_count()}" + (" (virtual)" if " hypervisor" in cpuinfo else ""),
+        "cpu": f"{model[1] if model else platform.machine()} × {os.cpu_count()}{' (virtual)' * (' hypervisor' in cpuinfo)}",
         "kernel": f"{platform.system()} {re.match(r'[0-9.]*[0-9]', platform.release())[0]}",
         "load": Path("/proc/loadavg").read_text().split()[0],
     }
@@ -276,13 +277,13 @@ def check(data):
     claim(rate("4-poll", 5000) < rate("4-poll", 0) / 2,
           f"poll falls below half beside 5,000 who wait: {rate('4-poll', 0):,.0f} to {rate('4-poll', 5000):,.0f}")
     claim(rate("5-epoll", 5000) > 2 * rate("4-poll", 5000),
-          f"beside 5,000 who wait epoll answers more than twice as many as poll: {rate('5-epoll', 5000):,.0f} to {rate('4-poll', 5000):,.0f}")
+          f"beside 5,000 who wait epoll answers more than twice as many as poll: {rate('5-epoll', 5000):,.0f}")
     claim(size("2-fork") > size("3-threads") > size("5-epoll"),
-          f"a process costs more than a thread, a thread more than a client of epoll: {size('2-fork'):,.0f}, {size('3-threads'):,.0f}, "
-          f"{size('5-epoll'):,.0f} bytes")
+          "a process costs more than a thread, a thread more than a client of epoll: "
+          f"{size('2-fork'):,.0f}, {size('3-threads'):,.0f}, {size('5-epoll'):,.0f} bytes")
     claim(rate("1-blocking", CROWD) == 0, "the blocking one answers nobody while one waits")
     claim(cpu("Forno") < 1.3 * cpu("5-epoll"),
-          f"Forno is not behind epoll's step, though it does more: {cpu('Forno'):.1f} µs of CPU for an answer, {cpu('5-epoll'):.1f} µs")
+          f"Forno is not behind epoll's step: {cpu('Forno'):.1f} µs of CPU for an answer, {cpu('5-epoll'):.1f} µs")
     return not wrong
 
 
@@ -290,7 +291,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="one turn, and fewer figures")
     options.add_argument("--check", action="store_true", help="exit 1 if the ratios that the guide teaches do not hold")
-    options.add_argument("--write", metavar="DIR", type=Path, default=BUILT, help="where compare.txt and compare.svg go (build/guide)")
+    options.add_argument("--write", metavar="DIR", type=Path, default=BUILT, help="where table and pictures go (build/guide)")
     options = options.parse_args()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < 6000:

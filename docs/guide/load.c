@@ -5,7 +5,8 @@
  * can be looked at.
  * load PORT once PATH COUNT MS: so many connect, then ask all at once, and leave with their answer; nobody waits longer than MS.
  *
- * What was seen is one line of name=value. Whoever is not connected at once (the queue at the door is full) is not counted, nor is who would come after him. */
+ * What was seen is one line of name=value. Whoever cannot connect (the queue at the door is full) is not counted, nor is who
+ * would come after him. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

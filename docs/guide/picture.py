@@ -1,5 +1,5 @@
-"""picture.py: what compare.py has measured, as a table, as bars of characters, and as SVG for the guide: black, white and no colours, so
-that a printer and every eye can tell them apart."""
+"""picture.py: what compare.py has measured, as a table, as bars of characters, and as SVG for the guide: black and white, so that
+a printer and every eye can tell it apart."""
 
 import math
 from html import escape
@@ -14,15 +14,16 @@ WORDS = {
         "nobody": "nobody", "memory": "memory for each who waits", "p99": "{n} pizzas of 100 ms at once: 99 % had theirs within",
         "none": "nobody waits inside", "late": "not within 1.5 s", "thousand": ",", "point": ".",
         "about": "{cpu}, {kernel}, {date}. Server on one CPU, guests on another. Memory: logarithmic.",
-        "desc": "Bars: answers a second beside 0 to 5,000 waiting clients, memory of each waiting client, and waiting time, per server.",
+        "desc": "Bars, for each server: answers a second beside 0 to 5,000 who wait, memory for each of them, time of a pizza.",
     },
     "pt": {
         "title": "Oito servidores pequenos e o Forno, sob a mesma carga",
         "rate": "respostas por segundo a {asked} enquanto tantos outros esperam",
-        "nobody": "ninguém", "memory": "memória por cliente que espera", "p99": "{n} pizzas de 100 ms de uma vez: 99 % saíram em até",
+        "nobody": "ninguém", "memory": "memória por cliente que espera",
+        "p99": "{n} pizzas de 100 ms de uma vez: 99 % saíram em até",
         "none": "ninguém espera do lado de dentro", "late": "não em 1,5 s", "thousand": ".", "point": ",",
         "about": "{cpu}, {kernel}, {date}. Servidor em uma CPU, clientes em outra. Memória: escala logarítmica.",
-        "desc": "Barras: respostas por segundo ao lado de 0 a 5.000 clientes que esperam, memória de cada um, e tempo de espera, por servidor.",
+        "desc": "Barras, por servidor: respostas por segundo ao lado de 0 a 5.000 que esperam, memória de cada um, tempo de uma pizza.",
     },
 }
 
@@ -62,13 +63,14 @@ def text(data, about):
         bars = ("#" * round(BAR * s["rate"][w] / most) or ("." if s["rate"][w] else "0") for w in levels)
         lines.append(name.ljust(13) + "".join(bar.ljust(BAR + 1) for bar in bars).rstrip())
     lines.append("")
-    lines += rows([["waiting:", *(f"{w:,}" for w in levels)]] + [[n, *(f"{s['rate'][w]:,.0f}" for w in levels)] for n, s in servers.items()])
+    lines += rows([["waiting:", *(f"{w:,}" for w in levels)]] +
+                  [[n, *(f"{s['rate'][w]:,.0f}" for w in levels)] for n, s in servers.items()])
 
     lines += ["", "So many order a pizza of 100 ms at once: within how many ms did 99 % have theirs? (-: not within 1,500)", ""]
     lines += rows([["ordered:", *(f"{c:,}" for c in counts)]] +
                   [[n, *(f"{s['p99_ms'][c]:.0f}" if s["p99_ms"][c] else "-" for c in counts)] for n, s in servers.items()])
 
-    lines += ["", "What each of 1,000 who wait costs: memory (of its processes, their page tables, 16 KiB of kernel stack for a thread)", ""]
+    lines += ["", "What each of 1,000 who wait costs: memory (processes, their page tables, 16 KiB of kernel stack for a thread)", ""]
     table = [["", "memory", "threads", "processes"]]
     for name, s in servers.items():
         each = s["each"] or {"bytes": None, "threads": None, "processes": None}

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""exercise.py: `make exercise` lists the exercises of the guide, `make exercise N=1` sets one up in a copy of its own, or checks it.
+"""exercise.py: `make exercise` lists the exercises of the guide, `make exercise N=1` sets one up in a copy of its own, or checks
+it.
 
 Each lies in a folder N-name: README.md and README.pt-BR.md (the task; what lies behind its last heading is told after success),
 check.py (a function check(step) that raises Wrong), reference.patch (one way to do it) and cheats/*.patch (what must not pass)."""
@@ -20,7 +21,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent.parent
 STEPS = HERE.parent / "steps"
-LANGUAGE = "pt" if (os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG", "")).startswith("pt") else "en"
+LOCALE = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG", "")
+LANGUAGE = "pt" if LOCALE.startswith("pt") else "en"
 DEADLINE = 10.0
 
 WORDS = {
@@ -143,7 +145,7 @@ class Exercise:
         return text.split("\n", 1)[0].lstrip("# "), task.strip(), after.strip()
 
     def set_up(self, where):
-        shutil.copytree(STEPS, where, ignore=lambda _, names: [n for n in names if not n.endswith((".c", ".h")) and n != "Makefile"])
+        shutil.copytree(STEPS, where, ignore=lambda _, names: {n for n in names if n != "Makefile" and n[-2:] not in (".c", ".h")})
 
     def check(self, where):
         """Raises Wrong."""
@@ -197,7 +199,7 @@ def work_on(exercise, where):
 def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("number", nargs="?", type=int, help="which; without, all are listed")
-    options.add_argument("--into", metavar="DIR", type=Path, default=TOP / "build" / "exercises", help="where the copies lie")
+    options.add_argument("--into", metavar="DIR", type=Path, default=TOP / "exercises", help="where the copies lie")
     options = options.parse_args()
     if options.number is None:
         print(say("list"))
