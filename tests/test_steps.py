@@ -199,6 +199,35 @@ def test_clients_who_leave(step):
 
 
 @each_of_many
+def test_a_client_who_leaves_while_his_pizza_bakes(step):
+    """He is reset when it is surely in the oven: who asked later is answered."""
+    with step.client().ask("/200") as other:
+        for _ in range(3):
+            leaving = step.client().ask("/100")
+            assert step.get("/now") == NOW
+            leaving.reset()
+        assert other.answer()[0] == 200
+    wait_until(lambda: step.sockets() == step.at_rest, lambda: f"{step.sockets()} sockets, {step.at_rest} at rest")
+    assert step.get("/50") == PIZZA_50
+
+
+def test_the_door_is_the_parents(built, tmp_path):
+    """Or a child with a client in it would keep the port."""
+    step = Step("2-fork", built / "2-fork", tmp_path / "log")
+    try:
+        with step.client() as c:
+            assert c.ask("/now").answer() == NOW
+            step.process.kill()
+            step.process.wait(DEADLINE)
+            with pytest.raises(ConnectionRefusedError):
+                step.client()
+            assert c.ask("/now").answer() == NOW
+    finally:
+        os.killpg(step.process.pid, signal.SIGKILL)
+        step.process.stdout.close()
+
+
+@each_of_many
 def test_two_hundred_at_once(step):
     clients = [step.client() for _ in range(200)]
     for c in clients:
@@ -224,6 +253,19 @@ def cpu_seconds(pid):
 
 
 @each_process
+def test_it_sleeps_while_pizzas_bake(step):
+    """Also beside clients who have more to say meanwhile, or have said all."""
+    with step.client() as talker, step.client() as silent, step.client() as patient:
+        patient.ask("/500")
+        talker.ask("/450").ask("/now")
+        silent.ask("/450").sock.shutdown(socket.SHUT_WR)
+        assert step.get("/now") == NOW
+        busy = cpu_seconds(step.process.pid)
+        assert not is_readable(patient.sock, 0.3) and cpu_seconds(step.process.pid) - busy < 0.15, "it spins"
+        assert talker.answer()[0] == silent.answer()[0] == patient.answer()[0] == 200 and talker.answer() == NOW
+
+
+@each_process
 def test_more_clients_than_descriptors(step):
     """EMFILE: those who are in stay in, those who are too many are told, and it is over when it is over."""
     resource.prlimit(step.process.pid, resource.RLIMIT_NOFILE, (30, 30))
@@ -233,7 +275,7 @@ def test_more_clients_than_descriptors(step):
         try:
             if c.ask("/now").answer()[0] == 503:
                 break
-        except OSError:  # or reset by an answer that came before his question
+        except ConnectionError:  # or reset by an answer that came before his question
             break
         inside.append(c)
     assert len(inside) >= 15
