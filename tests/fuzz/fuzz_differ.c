@@ -121,6 +121,7 @@ static void fail_new(struct both *b, const char *rest, size_t n)
     const char *lf = n ? memchr(rest, '\n', n) : NULL;
     size_t line = lf ? (size_t)(lf - rest) + 1 : n;
 
+    must(!b->m.until_close || b->m.phase == HTTP_FAILED, "the old one fails first, and not in a line");
     for (size_t at = 0, fed; at < line && b->m.phase < HTTP_DONE; at += fed, b->fed += fed)
         fed = http_feed(&b->m, rest + at, line - at);
     if (!lf && b->m.phase < HTTP_DONE) http_feed(&b->m, "\n", 1);
