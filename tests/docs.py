@@ -1,20 +1,20 @@
 #!/usr/bin/python3
 """docs.py: runs a document. `tests/docs.py README.md` types what its command blocks show, and compares what comes back.
 
-It happens in a fresh copy of the checkout, with a network and processes of its own, so that localhost:8000 is true. What is a block of
-commands, whom it belongs to and when it is over, the document says to whoever reads its source, and a forge shows none of it:
+It happens in a fresh copy of the checkout, with a network and processes of its own, so that localhost:8000 is true. What is a block
+of commands, whose it is and when it is over, the document says to whoever reads its source, and a forge shows none of it:
 
     ```console T1         lines that begin with "$ " are typed into terminal T1; what follows them is what must come back
     ```sh T2              every line is typed; nothing is compared, but each must succeed
-    ```console T1 stays   the last command goes on, and its terminal is taken; the block is over when all it shows has come (sh: when
-                          a server says that it listens)
+    ```console T1 stays   the last command goes on, and its terminal is taken; the block is over when all it shows has come
+                          (sh: when a server says that it listens)
     ^C                    a line in a console block: Ctrl-C is typed
     …                     a line of output: any lines at all
     <!-- not run: make test: it runs this; sudo: wants a password -->   before a block: commands that begin like that, and why
 
-A console block that begins without "$ " is what a command that stays has printed meanwhile. A terminal is one shell from the first block
-to the last. What differs from run to run (MASKS) is masked on both sides, and nothing else is. A command fails that does not exit
-with 0, unless its block is marked `fails`."""
+A console block that begins without "$ " is what a command that stays has printed meanwhile. A terminal is one shell from the first
+block to the last. What differs from run to run (MASKS) is masked on both sides, and nothing else is. A command fails that does not
+exit with 0, unless its block is marked `fails`."""
 
 import codecs
 import difflib
@@ -24,7 +24,6 @@ import pty
 import re
 import select
 import shutil
-import signal
 import socket
 import struct
 import subprocess
@@ -52,7 +51,8 @@ MASKS = [(re.compile(pattern, re.MULTILINE), name) for pattern, name in (
     (r"^\[(\d+)\] \d+$", r"[\1] <pid>"),
 )]
 
-FENCE = re.compile(r"^(?:<!-- not run: (?P<not_run>[^\n]*) -->\n)?^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^(?:<!-- not run: (?P<not_run>[^\n]*) -->\n)?^```(?P<info>[^\n]*)\n(?P<text>.*?)^```$",
+                   re.MULTILINE | re.DOTALL)
 
 
 class Wrong(Exception):
@@ -109,9 +109,10 @@ def blocks(text):
             raise Wrong(f"line {line}: a block of {language} that names no terminal")
         if not block.is_commands and (language == "bash" or re.search(r"^\$ ", block.text, re.MULTILINE)):
             raise Wrong(f"line {line}: these look like commands, but the block is no console and no sh")
-        if unknown := set(marks) - {block.terminal, "stays", "fails"}:
+        if block.is_commands and (unknown := set(marks) - {block.terminal, "stays", "fails"}):
             raise Wrong(f"line {line}: what is {unknown}?")
-        if unused := [beginning for beginning in not_run if not any(typed and typed.startswith(beginning) for typed, _ in block.steps())]:
+        typed = [typed for typed, _ in block.steps() if typed]
+        if unused := [beginning for beginning in not_run if not any(command.startswith(beginning) for command in typed)]:
             raise Wrong(f"line {line}: nothing here begins with {unused}")
         found.append(block)
     if len(re.findall(r"^\s*(```|~~~)", text, re.MULTILINE)) != 2 * len(found):
@@ -163,8 +164,8 @@ class Terminal:
             self.all.remove(self)  # its shell has ended
 
     def wait(self, *found):
-        """What one of these finds in what has been printed and not read yet; None when it does not come. The other terminals are read
-        meanwhile, so that nobody has to wait for us."""
+        """What one of these finds in what has been printed and not read yet; None when it does not come. The other terminals are
+        read meanwhile, so that nobody has to wait for us."""
         deadline = time.monotonic() + PATIENCE
         while True:
             for find in found:
@@ -194,7 +195,8 @@ class Terminal:
         self.unread = ""
         self.type("\x03" if typed == "^C" else typed + "\n")
         if stays:
-            came = re.compile("(.*\n)*listening on http://" if block.language == "sh" else pattern_of(shown) + r"$", re.MULTILINE)
+            wanted = "(.*\n)*listening on http://" if block.language == "sh" else pattern_of(shown) + "$"
+            came = re.compile(wanted, re.MULTILINE)
             match = self.wait(self.PROMPT.search, lambda text: came.match(masked(text)))
             if match and match.re is not self.PROMPT:
                 self.busy, self.unread = typed, ""
@@ -245,7 +247,8 @@ def copy_checkout(to):
 
 def clean_environment():
     """One that says nothing of Forno, nor of a make that runs this."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("FORNO_", "MAKE", "MFLAGS")) and name not in ("PORT", "CI")}
+    return {name: value for name, value in os.environ.items()
+            if not name.startswith(("FORNO_", "MAKE", "MFLAGS")) and name not in ("PORT", "CI")}
 
 
 def raise_loopback():
@@ -258,7 +261,6 @@ def main():
     if sys.argv[1] != "--isolated":
         return subprocess.call([*ISOLATED, sys.executable, __file__, "--isolated", *sys.argv[1:]])
     document = Path(sys.argv[2])
-    signal.alarm(600)
     raise_loopback()
     with tempfile.TemporaryDirectory(prefix="forno-docs-") as folder:
         if len(sys.argv) > 3:  # a checkout that is built already

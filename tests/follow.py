@@ -1,8 +1,9 @@
 #!/usr/bin/python3
 """follow.py: `make follow`: one POST /orders, each system call beside the chain of our functions that made it.
 
-strace -k prints the stack under each call. The build is one in which functions stay functions (FOLLOW in the Makefile). What is shown is
-what happens between the listener that wakes and the loop that sleeps again after the answer, in the order in which the calls returned."""
+strace -k prints the stack under each call. The build is one in which functions stay functions (FOLLOW in the Makefile). Shown is
+what happens between the listener that wakes and the loop that sleeps again after the answer, in the order in which the calls
+returned."""
 
 import json
 import os
@@ -65,8 +66,8 @@ def order(port):
     def ask(connection, path, body, **fields):
         connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json", **fields})
         return json.load(connection.getresponse())
-    connect = lambda: closing(HTTPConnection("127.0.0.1", port, timeout=60))
-    with connect() as bank, connect() as pizzeria:
+    with (closing(HTTPConnection("127.0.0.1", port, timeout=60)) as bank,
+          closing(HTTPConnection("127.0.0.1", port, timeout=60)) as pizzeria):
         token = ask(bank, "/accounts", {"name": "Ana"})["token"]
         answer = ask(pizzeria, "/orders", {"flavor": "margherita", "pizzas": 1}, Authorization=f"Bearer {token}")
         assert answer["status"] == "baking", answer
