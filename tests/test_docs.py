@@ -47,7 +47,7 @@ def other_language(name):
 
 
 def english(name):
-    return name.replace(".pt-BR.md", ".md")
+    return name.replace(".pt-BR.", ".")
 
 
 def prose(name):
