@@ -1,8 +1,8 @@
 /* load.c: the guests of `make compare`, all in one thread.
  *
  * load PORT now PATH CONNECTIONS MS WAITERS WAITPATH: so many ask for WAITPATH and wait; beside them CONNECTIONS ask for PATH, and
- * again as soon as they are answered, for MS milliseconds. Then everybody stays where he is until stdin ends, so that the server
- * can be looked at.
+ * again as soon as they are answered, for MS milliseconds from the first line of stdin on ("ready" is said when it is time for
+ * it). Then everybody stays where he is until stdin ends, so that the server can be looked at.
  * load PORT once PATH COUNT MS: so many connect, then ask all at once, and leave with their answer; nobody waits longer than MS.
  *
  * What was seen is one line of name=value. Whoever cannot connect (the queue at the door is full) is not counted, nor is who
@@ -186,10 +186,11 @@ static void now(const char *path, long count, long ms, long waiters, const char 
     go_on_until(clock_ns() + WARM_MS * NS_PER_MS, 0); /* who is not let in is told so by now */
     for (long i = 0; i < count && settled && arrive(&askers[i], ASKER, request); i++) ask(&askers[i]);
     go_on_until(clock_ns() + (settled ? WARM_MS : 0) * NS_PER_MS, 0);
+    printf("ready\n");
+    fflush(stdout);
+    if (getchar() != '\n') exit(1); /* whoever started us has a look at the server while nothing happens */
     answers = 0;
     counting = true;
-    printf("begun\n");
-    fflush(stdout);
     int64_t began_ns = clock_ns();
     if (settled) go_on_until(began_ns + ms * NS_PER_MS, 0);
     printf("answers=%ld ns=%lld served=%ld failed=%ld came=%ld refused=%ld error=%s\n", answers, (long long)(clock_ns() - began_ns),

@@ -10,22 +10,27 @@ BAR = 15  # characters
 WORDS = {
     "en": {
         "title": "Eight small servers and Forno, under the same load",
-        "rate": "answers a second to {asked} while so many others wait",
+        "rate": "answers to {asked} for a second of the server's CPU, while so many others wait",
         "nobody": "nobody", "memory": "memory for each who waits", "p99": "{n} pizzas of 100 ms at once: 99 % had theirs within",
         "none": "nobody waits inside", "late": "not within 1.5 s", "thousand": ",", "point": ".",
         "about": "{cpu}, {kernel}, {date}. Server on one CPU, guests on another. Memory: logarithmic.",
-        "desc": "Bars, for each server: answers a second beside 0 to 5,000 who wait, memory for each of them, time of a pizza.",
+        "desc": "Bars, for each server: answers beside 0 to 5,000 who wait, memory for each of them, time of a pizza.",
     },
     "pt": {
         "title": "Oito servidores pequenos e o Forno, sob a mesma carga",
-        "rate": "respostas por segundo a {asked} enquanto tantos outros esperam",
+        "rate": "respostas a {asked} por segundo de CPU do servidor, enquanto tantos outros esperam",
         "nobody": "ninguém", "memory": "memória por cliente que espera",
         "p99": "{n} pizzas de 100 ms de uma vez: 99 % saíram em até",
         "none": "ninguém espera do lado de dentro", "late": "não em 1,5 s", "thousand": ".", "point": ",",
         "about": "{cpu}, {kernel}, {date}. Servidor em uma CPU, clientes em outra. Memória: escala logarítmica.",
-        "desc": "Barras, por servidor: respostas por segundo ao lado de 0 a 5.000 que esperam, memória de cada um, tempo de uma pizza.",
+        "desc": "Barras, por servidor: respostas ao lado de 0 a 5.000 que esperam, memória de cada um, tempo de uma pizza.",
     },
 }
+
+
+def per_cpu_second(server, waiters):
+    """Who has the CPU for himself answers so many in a second, unless he waits for his guests."""
+    return 1e6 / server["cpu_us"][waiters] if server["cpu_us"][waiters] else 0
 
 
 def size_text(size):
@@ -54,17 +59,19 @@ def per_head(value):
 
 def text(data, about):
     servers, levels, counts = data["servers"], data["levels"], data["counts"]
-    most = max(max(s["rate"].values()) for s in servers.values())
+    most = max(per_cpu_second(s, w) for s in servers.values() for w in levels)
     lines = [f"{about['date']}, {about['cpu']}, {about['kernel']}; load average at the start: {about['load']}", ""]
 
-    lines += [f"Answers a second to GET /now (Forno: /healthz) while so many others wait; the longest bar is {most:,.0f}", ""]
+    lines += ["Answers to GET /now (Forno: /healthz) for a second of the server's CPU, while so many others wait", ""]
     lines.append(" " * 13 + "".join(f"{w:,}".ljust(BAR + 1) for w in levels).rstrip())
     for name, s in servers.items():
-        bars = ("#" * round(BAR * s["rate"][w] / most) or ("." if s["rate"][w] else "0") for w in levels)
+        bars = ("#" * round(BAR * per_cpu_second(s, w) / most) or ("." if s["rate"][w] else "nobody") for w in levels)
         lines.append(name.ljust(13) + "".join(bar.ljust(BAR + 1) for bar in bars).rstrip())
     lines.append("")
-    lines += rows([["waiting:", *(f"{w:,}" for w in levels)]] +
-                  [[n, *(f"{s['rate'][w]:,.0f}" for w in levels)] for n, s in servers.items()])
+    waiting = [["waiting:", *(f"{w:,}" for w in levels)]]
+    lines += rows(waiting + [[n, *(f"{per_cpu_second(s, w):,.0f}" for w in levels)] for n, s in servers.items()])
+    lines += ["", "Answers for a second by the clock: the same, less what was waited for the guests and lost to others on this machine", ""]
+    lines += rows(waiting + [[n, *(f"{s['rate'][w]:,.0f}" for w in levels)] for n, s in servers.items()])
 
     lines += ["", "So many order a pizza of 100 ms at once: within how many ms did 99 % have theirs? (-: not within 1,500)", ""]
     lines += rows([["ordered:", *(f"{c:,}" for c in counts)]] +
@@ -96,7 +103,7 @@ def number(value, words):
 def svg(data, about, language):
     words, servers, levels = WORDS[language], data["servers"], data["levels"]
     crowd = max(data["counts"])
-    most = max(max(s["rate"].values()) for s in servers.values())
+    most = max(per_cpu_second(s, w) for s in servers.values() for w in levels)
     longest = max(s["p99_ms"][crowd] or 0 for s in servers.values())
     memory_x = NAME_W + len(levels) * (RATE_W + GAP) + 10
     p99_x = memory_x + MEMORY_W + GAP + 10
@@ -138,8 +145,8 @@ def svg(data, about, language):
         put(10, y + 20, name, ' font-weight="bold"')
         for k, waiters in enumerate(levels):
             x = NAME_W + k * (RATE_W + GAP)
-            put(x, y + 11, number(s["rate"][waiters], words))
-            bar(x, y + 15, RATE_W * s["rate"][waiters] / most, dark)
+            put(x, y + 11, number(per_cpu_second(s, waiters), words))
+            bar(x, y + 15, RATE_W * per_cpu_second(s, waiters) / most, dark)
         if s["each"]:
             size = s["each"]["bytes"]
             share = math.log(max(size, LEAST) / LEAST) / math.log(GREATEST / LEAST)
