@@ -64,6 +64,7 @@ help:
 	@echo 'make compare  these eight and Forno under the same load, on this machine; QUICK=1: within a minute'
 	@echo 'make exercise the exercises of the guide; N=1: begin one, or have it checked'
 	@echo 'make format   apply clang-format'
+	@echo 'make compile-commands  compile_commands.json, for editors'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): binary, forno(1), units for systemd, documents; make uninstall'
 	@echo 'make clean    forget everything built'
 
@@ -252,6 +253,11 @@ model:
 format: need-check
 	clang-format -i $(FORMATTED)
 
+# For editors. clangd finds its way without it, too: .clangd, compile_flags.txt.
+compile-commands:
+	$(call need,$(DEBS_TEST) bear)
+	bear --output compile_commands.json -- $(MAKE) -s --no-print-directory -B build/release/server $(UNITS:%=build/release/%)
+
 # Pictures of the page's main states, into DIR.
 screenshots: DIR = build/screenshots
 screenshots: need-test server
@@ -306,8 +312,9 @@ uninstall:
 clean:
 	rm -rf build server
 
-.PHONY: all help screenshots follow bench siege demo run test tsan torture fuzz check compiles layering model format install uninstall clean need-build need-test need-page need-proxies need-check \
-  need-fuzz run-asan run-tsan run-torture run-fuzz corpora fuzz-keep llhttp
+.PHONY: all bench check clean compile-commands compiles corpora demo follow format fuzz fuzz-keep help \
+  install layering llhttp model need-build need-check need-fuzz need-page need-proxies need-test run \
+  run-asan run-fuzz run-torture run-tsan screenshots siege test torture tsan uninstall
 
 # ---- the guide: its steps, their comparison, its exercises -----------------------------------------------------------------------
 
