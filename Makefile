@@ -12,12 +12,12 @@ LDFLAGS  = -pie -Wl,-z,relro,-z,now
 
 PACKAGES   = sqlite3 libcjson libsodium
 PKG_CONFIG = pkg-config
-PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+PKG_CFLAGS = $(shell $(PKG_CONFIG) --cflags $(PACKAGES) libpq) # libpq is loaded when it is wanted, see ledger/libpq.h
 PKG_LIBS   = $(shell $(PKG_CONFIG) --libs $(PACKAGES))
 COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 
 # The same by their names in Debian and Ubuntu.
-DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev
+DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev libpq-dev
 DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest python3-pytest-xdist curl strace universal-ctags spin sqlite3
 DEBS_PROXY = nginx-light haproxy
 DEBS_PAGE  = chromium chromium-driver python3-selenium
@@ -114,7 +114,7 @@ build/$(1)/%.o: %.c Makefile
 	$$(COMPILE) $(2) -c -o $$@ $$<
 
 build/$(1)/app/pages.o build/$(1)/app/openapi.o: $(wildcard page/*)
-build/$(1)/ledger/sqlite.o build/$(1)/ledger/audit.o: $(wildcard ledger/*.sql)
+build/$(1)/ledger/sqlite.o build/$(1)/ledger/postgres.o build/$(1)/ledger/audit.o: $(wildcard ledger/*.sql)
 
 build/$(1)/server: $$(OBJECTS_$(1))
 	$$(CC) $(2) -o $$@ $$^ $(3) $$(PKG_LIBS) -pthread

@@ -4,8 +4,22 @@
 #include "ledger/road.h"
 #include "reactor/loop.h"
 
+#include <string.h>
+
 static const struct road *road = &sqlite_road;
-static void (*on_change)(void);
+static void (*on_change)(int64_t order_id, int64_t account_id);
+
+static bool begins(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+/* By the form of what --db says. NULL: it is the URL of something else. */
+static const struct road *road_to(const char *path)
+{
+    if (begins(path, "postgresql://") || begins(path, "postgres://")) return &postgres_road;
+    return strstr(path, "://") ? NULL : &sqlite_road;
+}
 
 static void ask(enum db_what what, struct db_job *job, struct op *op)
 {
@@ -26,24 +40,49 @@ void db_cancel_order(struct db_order *o, struct op *op) { ask(DB_CANCEL_ORDER, &
 void db_list_orders(struct db_orders *l, struct op *op) { ask(DB_LIST_ORDERS, &l->job, op); }
 void db_order_events(struct db_events *e, struct op *op) { ask(DB_ORDER_EVENTS, &e->job, op); }
 void db_ping(struct db_ping *p, struct op *op) { ask(DB_PING, &p->job, op); }
-void db_slow_query(struct db_slow *s, struct op *op) { ask(DB_SLOW_QUERY, &s->job, op); }
 
-int db_open(const struct db_options *options, char *error, size_t error_size) { return road->open(options, error, error_size); }
 void db_close(void) { road->close(); }
-int db_audit(const char *path, FILE *out) { return road->audit(path, out); }
 size_t db_queue_depth(void) { return road->waiting(); }
 bool db_worker_busy(void) { return road->busy(); }
 void db_stats(struct db_stats *stats) { road->stats(stats); }
+size_t db_lanes(struct db_lane *lanes, size_t max) { return road->lanes ? road->lanes(lanes, max) : 0; }
 /* clang-format on */
 
-void db_on_change(void (*changed)(void))
+void db_slow_query(struct db_slow *s, struct op *op)
+{
+    s->rows = 0;
+    s->left_ms = s->ms;
+    ask(DB_SLOW_QUERY, &s->job, op);
+}
+
+static const char no_road[] = "the database can be a file, or the URL of a PostgreSQL: postgresql://USER@HOST/DATABASE";
+
+int db_open(const struct db_options *options, char *error, size_t error_size)
+{
+    const struct road *to = road_to(options->path);
+
+    if (to) return (road = to)->open(options, error, error_size);
+    snprintf(error, error_size, "%s", no_road);
+    return -1;
+}
+
+int db_audit(const char *path, FILE *out)
+{
+    const struct road *to = road_to(path);
+
+    if (to) return to->audit(path, out);
+    fprintf(out, "%s\n", no_road);
+    return 1;
+}
+
+void db_on_change(void (*changed)(int64_t order_id, int64_t account_id))
 {
     on_change = changed;
 }
 
-void db_changed(void)
+void db_changed(int64_t order_id, int64_t account_id)
 {
-    if (on_change) on_change();
+    if (on_change) on_change(order_id, account_id);
 }
 
 void db_listen(int64_t until_ns)

@@ -35,9 +35,11 @@ enum db_rc {
     DB_LOCKED,     /* another process holds the file */
     DB_DISK_FULL,
     DB_NO_MEMORY,
-    DB_MISSING, /* the file was moved or deleted under us */
-    DB_BROKEN,  /* corrupt, unreadable, I/O error, of a newer schema */
-    /* a write may have been done, or not: the commit failed half-way, or went into a file that was being moved away */
+    DB_MISSING,     /* the file was moved or deleted under us */
+    DB_BROKEN,      /* corrupt, unreadable, I/O error, of a newer schema */
+    DB_UNREACHABLE, /* no server can be reached, or none that answers */
+    /* a write may have been done, or not: the commit failed half-way, or went into a file that was being moved away, or was sent to a
+     * server that has not answered. Told only where to do it again would be to do it twice */
     DB_UNKNOWN,
 };
 
@@ -62,7 +64,8 @@ enum db_what {
     DB_ORDER_EVENTS,
     DB_PING,
     DB_SLOW_QUERY,
-    DB_COMPARE_VERSION, /* the road's own */
+    DB_COMPARE_VERSION, /* a road's own, like the next one */
+    DB_TELL_OTHERS,
     DB_WHATS
 };
 
@@ -70,6 +73,10 @@ enum db_what {
 struct db_job {
     enum db_what what;
     enum db_rc rc;
+    /* a road's own */
+    unsigned tries; /* how often it was begun before */
+    bool doubtful;  /* one of these may have been done */
+    int64_t asked_ns;
 };
 
 /* What time it is, by the database's calendar: the only one that instants of this header are compared with. It never turns back, not
@@ -93,7 +100,7 @@ struct db_key {
 };
 
 struct db_options {
-    const char *path;
+    const char *path;      /* a file, or the URL of a PostgreSQL: postgresql://… */
     bool blocking;         /* every operation runs at once on the calling thread, and the op completes in a later lap:
                                the loop waits for the disk, as a synchronous server does. For comparison */
     unsigned group_max;    /* writes committed together at most; 0: as many as are waiting. 1: for comparison */
@@ -124,9 +131,23 @@ struct db_stats {
 };
 void db_stats(struct db_stats *stats);
 
-/* Whoever waits for news of the database says until when (on clock_ns()); `changed` is called on the loop thread within a second or so
- * whenever another process may have changed something meanwhile. Of what this process does itself, its callers know. */
-void db_on_change(void (*changed)(void));
+/* The connections to a database that is reached by some, for those who look on. */
+enum db_lane_state { DB_LANE_IDLE, DB_LANE_SENDING, DB_LANE_WAITING, DB_LANE_CONNECTING, DB_LANE_BACKING_OFF };
+
+struct db_lane {
+    const char *name;         /* "reads", "writes 1" */
+    const char *host;         /* "db1:5432" */
+    enum db_lane_state state; /* waiting: for the Sync */
+    size_t jobs, waiting;     /* in the group that is under way; behind it */
+};
+
+/* Fills in `max` of them at most, returns how many there are; 0: this database is a file. Loop thread. */
+size_t db_lanes(struct db_lane *lanes, size_t max);
+
+/* Whoever waits for news of the database says until when (on clock_ns()); `changed` is called on the loop thread, at once or within a second
+ * or so, whenever another process may have changed something meanwhile: this order of this account, or anything at all (0, 0). Of what
+ * this process does itself, its callers know. */
+void db_on_change(void (*changed)(int64_t order_id, int64_t account_id));
 void db_listen(int64_t until_ns);
 
 /* ---- the bank --------------------------------------------------------------------------------------------------------- */
@@ -172,7 +193,7 @@ void db_list_entries(struct db_entries *e, struct op *op); /* read. DB_OK, DB_NO
 struct db_transfer {
     struct db_job job;
     struct db_token token;      /* in */
-    struct db_key key;          /* in: required */
+    struct db_key key;          /* in */
     int64_t to, amount_cents;   /* in: amount 1 to DB_AMOUNT_MAX */
     char note[DB_NOTE_MAX + 1]; /* in */
     int64_t id, balance_cents;  /* out: the sender's balance right after it */
@@ -276,6 +297,7 @@ struct db_slow {
     int64_t ms;           /* in */
     atomic_bool forsaken; /* in: set by the loop thread when nobody waits: it ends early */
     int64_t rows;         /* out: what the query counted meanwhile */
+    int64_t left_ms;      /* a road's own */
 };
 
 void db_slow_query(struct db_slow *s, struct op *op); /* read */

@@ -43,6 +43,13 @@ static void order_changed(const struct order *o)
     knock(-o->account_id);
 }
 
+/* Another process has changed this order, or something. */
+static void changed_elsewhere(int64_t order_id, int64_t account_id)
+{
+    if (!order_id) knock_everywhere();
+    else order_changed(&(struct order){.id = order_id, .account_id = account_id});
+}
+
 /* ---- the oven ---------------------------------------------------------------------------------------------------------------------- */
 
 /* A pizza that bakes, seen from here: a timer, and a knock when it is due. It is a courtesy to whoever waits or watches: what
@@ -140,7 +147,7 @@ static char menu_etag[ETAG_SIZE];
 
 void orders_start(void)
 {
-    db_on_change(knock_everywhere);
+    db_on_change(changed_elsewhere);
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "pizzas");
 

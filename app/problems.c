@@ -62,6 +62,8 @@ static const struct {
         "Nothing was done. When the file is back, the service goes on by itself."},
     [PROBLEM_DATABASE_BROKEN] = {503, "database-failed", "The database cannot be read or written",
         "Nothing was done. The operator should look at the disk."},
+    [PROBLEM_DATABASE_UNREACHABLE] = {503, "database-unreachable", "The database cannot be reached",
+        "Nothing was done. The service goes on trying, and goes on by itself when a database server answers."},
     [PROBLEM_OUTCOME_UNKNOWN] = {503, "outcome-unknown", "Nobody knows whether this was done",
         "The database failed in the middle of it. Ask again with the same Idempotency-Key: what was done is not done twice. Without "
         "a key, look first whether it was done."},
@@ -164,6 +166,7 @@ void respond_db_problem(struct req *r, enum db_rc rc)
         [DB_NO_MEMORY] = PROBLEM_NO_MEMORY,
         [DB_MISSING] = PROBLEM_DATABASE_MISSING,
         [DB_BROKEN] = PROBLEM_DATABASE_BROKEN,
+        [DB_UNREACHABLE] = PROBLEM_DATABASE_UNREACHABLE,
         [DB_UNKNOWN] = PROBLEM_OUTCOME_UNKNOWN,
     };
 

@@ -12,14 +12,16 @@ struct road {
     size_t (*waiting)(void);
     bool (*busy)(void);
     void (*stats)(struct db_stats *stats);
+    size_t (*lanes)(struct db_lane *lanes, size_t max); /* NULL: it has none */
     int (*audit)(const char *path, FILE *out);
 };
 
-extern const struct road sqlite_road;
+extern const struct road sqlite_road, postgres_road;
 
 int sqlite_audit(const char *path, FILE *out);
+int postgres_audit(const char *url, FILE *out);
 
 /* For a road to call, on the loop thread. */
-void db_changed(void);
+void db_changed(int64_t order_id, int64_t account_id);
 
 #endif

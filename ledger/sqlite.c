@@ -525,7 +525,7 @@ static void version_compared(struct op *op)
 {
     (void)op;
     others.out = false;
-    if (others.changes.found) db_changed();
+    if (others.changes.found) db_changed(0, 0);
     if (loop_now_ns() < others.until_ns) timer_start(&others.timer, loop_now_ns() + OTHERS_NS);
 }
 

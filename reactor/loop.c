@@ -85,18 +85,25 @@ void watch_arm(struct watch *w, uint32_t events)
     (void)rc;
 }
 
-void watch_close(struct watch *w)
+void watch_forget(struct watch *w)
 {
     if (w->fd < 0) return;
     /* Trap: close without DEL. epoll watches the open file, not the number: if a fork or dup still holds the file, events
      * would go on arriving for memory that is gone. */
     epoll_ctl(loop.epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
-    close(w->fd);
     /* Trap: the stale event in the same batch. From here on run_lap() skips this watch. */
     w->fd = -1;
     w->next_closed = loop.closed;
     loop.closed = w;
     loop.watches--;
+}
+
+void watch_close(struct watch *w)
+{
+    int fd = w->fd;
+
+    watch_forget(w);
+    if (fd >= 0) close(fd);
 }
 
 /* Trap: use after free when a handler closes its own connection. Nothing is freed before the whole batch is through. */

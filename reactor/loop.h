@@ -65,6 +65,9 @@ void watch_arm(struct watch *w, uint32_t events);
  * may close its own watch, or another's, and go on using the memory until it returns. Idempotent. */
 void watch_close(struct watch *w);
 
+/* The same, but the descriptor stays open: a library has it, and may close it. */
+void watch_forget(struct watch *w);
+
 /* ---- timer -------------------------------------------------------------------------------------------------------- */
 
 struct timer {

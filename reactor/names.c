@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -160,4 +161,35 @@ void names_close(void)
     pthread_mutex_lock(&names.lock);
     names.closed = true;
     pthread_mutex_unlock(&names.lock);
+}
+
+/* ---- any other name, once ------------------------------------------------------------------------------------------------------------------ */
+
+static void *look_up_once(void *of)
+{
+    struct look_up *l = of;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+
+    if (getaddrinfo(l->host, l->port, &hints, &l->found) != 0) l->found = NULL;
+    pthread_mutex_lock(&names.lock);
+    bool wanted = !names.closed;
+    if (wanted) loop_post(&l->op);
+    pthread_mutex_unlock(&names.lock);
+    if (wanted) return NULL;
+    if (l->found) freeaddrinfo(l->found);
+    free(l);
+    return NULL;
+}
+
+bool names_look_up(struct look_up *l)
+{
+    pthread_t thread;
+    sigset_t all, before;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    bool running = pthread_create(&thread, NULL, look_up_once, l) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (running) pthread_detach(thread);
+    return running;
 }

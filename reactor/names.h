@@ -1,4 +1,5 @@
-/* names.h: where a name leads, looked up on a thread of its own, never on the loop (getaddrinfo(3) blocks). One name: the courier's. */
+/* names.h: where a name leads, looked up on a thread of its own, never on the loop (getaddrinfo(3) blocks). The courier's is known
+ * and kept fresh; any other is looked up when it is wanted. */
 #ifndef FORNO_NAMES_H
 #define FORNO_NAMES_H
 
@@ -26,5 +27,15 @@ const struct address *names_known(size_t *n);
 
 /* Is one of these our own? */
 bool names_lead_home(void);
+
+/* Any other name, once. It lives on the heap, and while a thread works on it nobody else does; then op.done is called on the loop thread. */
+struct look_up {
+    struct op op; /* done is the caller's, and frees it */
+    char host[256], port[8];
+    struct addrinfo *found; /* NULL: it leads nowhere at the moment. freeaddrinfo(3) */
+};
+
+/* False: no thread can be had, and it is still the caller's. */
+bool names_look_up(struct look_up *l);
 
 #endif

@@ -1,0 +1,537 @@
+/* lane.c: one connection to PostgreSQL, and its life.
+ *
+ * It owns the hosts of the URL, and of each lane its descriptor's place in the loop and its deadlines. The subtle thing is that the socket is
+ * libpq's: while it connects it may be another one after every step. And libpq has no sense of time: every deadline is ours. */
+#include "ledger/lane.h"
+
+#include "reactor/trace.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <netdb.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HOSTS_MAX 8
+#define OPTIONS_MAX 48
+#define CONNECT_NS NS_PER_S      /* for one address: who does not answer by then is not there */
+#define ANSWER_NS (4 * NS_PER_S) /* for a group */
+#define REST_NS (50 * NS_PER_MS) /* before all hosts are tried again; twice as long each time, up to */
+#define REST_MAX_NS NS_PER_S
+#define QUIET_NS (60 * NS_PER_S) /* the timer of a lane with nothing to wait for */
+
+static struct {
+    PQconninfoOption *options; /* what the URL says */
+    struct host {
+        char name[256], address[64], port[8];
+        char told[272];
+    } hosts[HOSTS_MAX];
+    unsigned hosts_len;
+} lanes;
+
+/* ---- the hosts of the URL ------------------------------------------------------------------------------------------------------------------ */
+
+static const char *option(const char *keyword)
+{
+    for (PQconninfoOption *o = lanes.options; o->keyword; o++) {
+        if (strcmp(o->keyword, keyword) == 0) return o->val && *o->val ? o->val : NULL;
+    }
+    return NULL;
+}
+
+/* The i-th part of a list with commas; the only one, if there is but one. False: too long. */
+static bool part_of(const char *list, unsigned i, char *part, size_t size)
+{
+    while (i && strchr(list, ',')) {
+        list = strchr(list, ',') + 1;
+        i--;
+    }
+    size_t len = strcspn(list, ",");
+    snprintf(part, size, "%.*s", (int)len, list);
+    return len < size;
+}
+
+static unsigned parts_of(const char *list)
+{
+    unsigned n = 1;
+
+    while ((list = strchr(list, ','))) list++, n++;
+    return n;
+}
+
+static const char *or_else(const char *value, const char *variable, const char *otherwise)
+{
+    const char *from_outside = getenv(variable);
+
+    return value ? value : from_outside && *from_outside ? from_outside : otherwise;
+}
+
+const char *lanes_open(const char *url)
+{
+    static char wrong[256];
+    char *error = NULL;
+
+    lanes.options = pq.PQconninfoParse(url, &error);
+    if (!lanes.options) {
+        snprintf(wrong, sizeof wrong, "%.*s", (int)strcspn(error ? error : "no memory", "\n"), error ? error : "no memory");
+        pq.PQfreemem(error);
+        return wrong;
+    }
+    const char *addresses = or_else(option("hostaddr"), "PGHOSTADDR", "");
+    const char *names = or_else(option("host"), "PGHOST", ""), *ports = or_else(option("port"), "PGPORT", "5432");
+    lanes.hosts_len = parts_of(*addresses ? addresses : names);
+    if (lanes.hosts_len > HOSTS_MAX) return "it names too many hosts: 8 will do";
+    for (unsigned i = 0; i < lanes.hosts_len; i++) {
+        struct host *h = &lanes.hosts[i];
+
+        if (!part_of(names, i, h->name, sizeof h->name) || !part_of(addresses, i, h->address, sizeof h->address) ||
+            !part_of(ports, i, h->port, sizeof h->port))
+            return "a host or a port in it is too long";
+        char told[sizeof h->told]; /* snprintf must not read what it writes to */
+        snprintf(told, sizeof told, "%s:%s", h->name[0] ? h->name : h->address[0] ? h->address : "this machine", h->port);
+        memcpy(h->told, told, sizeof told);
+    }
+    return NULL;
+}
+
+void lanes_close(void)
+{
+    if (lanes.options) pq.PQconninfoFree(lanes.options);
+    lanes.options = NULL;
+}
+
+unsigned lanes_hosts(void)
+{
+    return lanes.hosts_len;
+}
+
+const char *lane_host(unsigned i)
+{
+    return lanes.hosts[i].told;
+}
+
+/* Trap: the black hole. Given several hosts, libpq tries the next one when the first has failed, and one that does not answer never fails:
+ * connect_timeout is not for those who poll. So each attempt is given one, and a deadline of ours. */
+PGconn *lane_connect(unsigned i, const char *hostaddr)
+{
+    const struct host *h = &lanes.hosts[i];
+    const struct {
+        const char *key, *value;
+        bool ours; /* whatever the URL says */
+    } wanted[] = {
+        {"host", h->name[0] ? h->name : NULL, true},
+        {"hostaddr", hostaddr, true},
+        {"port", h->port, true},
+        {"client_encoding", "UTF8", true},
+        {"target_session_attrs", "read-write", false},
+        {"fallback_application_name", "forno", false},
+        {"gssencmode", "disable", false}, /* Kerberos would look names up in place */
+    };
+    const char *keys[OPTIONS_MAX + 8], *values[OPTIONS_MAX + 8];
+    size_t n = 0;
+
+    for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++) {
+        keys[n] = wanted[w].key;
+        values[n++] = wanted[w].value;
+    }
+    for (PQconninfoOption *o = lanes.options; o->keyword && n < OPTIONS_MAX; o++) {
+        bool ours = false;
+
+        for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++) {
+            if (wanted[w].ours && strcmp(wanted[w].key, o->keyword) == 0) ours = true;
+        }
+        if (ours || !o->val) continue;
+        keys[n] = o->keyword; /* said twice, the later counts */
+        values[n++] = o->val;
+    }
+    keys[n] = values[n] = NULL;
+    return pq.PQconnectStartParams(keys, values, 0);
+}
+
+/* ---- coming and going ---------------------------------------------------------------------------------------------------------------------- */
+
+/* A look-up that may outlive the attempt that wanted it. */
+struct asking {
+    struct look_up look_up; /* first */
+    struct lane *lane;      /* NULL: nobody wants to know any more */
+};
+
+static void deadline(struct lane *l, int64_t after_ns)
+{
+    l->deadline_ns = clock_ns() + after_ns;
+    /* Lazily: a timer that fires too early is moved then, not at every group. */
+    if (l->timer.due_ns > l->deadline_ns || !timer_pending(&l->timer)) timer_start(&l->timer, l->deadline_ns);
+}
+
+static void clear_results(struct lane *l)
+{
+    for (size_t i = 0; i < l->came; i++) pq.PQclear(l->results[i]);
+    if (l->error && l->culprit == l->put) pq.PQclear(l->error);
+    l->put = l->came = 0;
+    l->error = NULL;
+    l->doubtful = false;
+}
+
+static void drop(struct lane *l)
+{
+    watch_forget(&l->watch);
+    if (l->asking) l->asking->lane = NULL;
+    l->asking = NULL;
+    clear_results(l);
+    pq.PQfinish(l->conn);
+    l->conn = NULL;
+    l->preparing = l->leaving = false;
+}
+
+/* Rest, then try the next address, or the next host. Once around without rest; then longer each time, and not all at the same moment. */
+static void again_later(struct lane *l)
+{
+    unsigned rounds = l->fails / lanes.hosts_len;
+    int64_t rest_ns = rounds == 0 ? 0 : rounds > 5 ? REST_MAX_NS : REST_NS << (rounds - 1);
+
+    drop(l);
+    if (l->address == l->addresses_len) {
+        l->host = (l->host + 1) % lanes.hosts_len;
+        l->address = l->addresses_len = 0;
+    }
+    l->state = DB_LANE_BACKING_OFF;
+    l->deadline_ns = clock_ns() + rest_ns / 2 + randombytes_uniform((uint32_t)(rest_ns / 2 + 1));
+    timer_start(&l->timer, l->deadline_ns);
+}
+
+static void attempt_failed(struct lane *l, const char *why)
+{
+    if (l->address == l->addresses_len) l->fails++;
+    if (l->fails == lanes.hosts_len)
+        trace_note("PostgreSQL at %s (%s): %.*s", lane_host(l->host), l->name, (int)strcspn(why, "\n"), why);
+    again_later(l);
+}
+
+void lane_lose(struct lane *l, const char *why)
+{
+    bool working = l->state == DB_LANE_SENDING || l->state == DB_LANE_WAITING;
+
+    trace_note("PostgreSQL at %s (%s) is lost: %.*s", lane_host(l->host), l->name, (int)strcspn(why, "\n"), why);
+    l->fails++;
+    l->address = l->addresses_len; /* whoever listens at the same name's next address may wait for his turn */
+    again_later(l);
+    l->user->lost(l, working);
+}
+
+static void go(struct lane *l, unsigned host)
+{
+    drop(l);
+    l->host = host;
+    l->address = l->addresses_len = 0;
+    l->state = DB_LANE_BACKING_OFF;
+    timer_start(&l->timer, clock_ns());
+}
+
+void lane_follow(struct lane *l, const struct lane *lost)
+{
+    bool working = l->state == DB_LANE_SENDING || l->state == DB_LANE_WAITING;
+
+    if (!l->opened || (!l->conn && !l->asking) || (l->state == DB_LANE_CONNECTING && !l->preparing)) return; /* it is on its way */
+    l->leaving = working && l->writes;
+    if (l->leaving) return;
+    go(l, lost->host);
+    if (working) l->user->lost(l, true);
+}
+
+/* ---- connecting ------------------------------------------------------------------------------------------------------------------------------ */
+
+static void lane_ready(struct watch *w, uint32_t events);
+
+/* Trap: the same number, another socket. libpq may close a descriptor and be given the same number for the next: epoll knows nothing of it. So
+ * it is forgotten before each step, and watched again when the lap has ended: the watch can be used again then. */
+static void watch_again(struct watch *w)
+{
+    struct lane *l = (struct lane *)((char *)w - offsetof(struct lane, watch));
+    static const struct watch_kind kind = {.name = "lane", .ready = lane_ready, .release = watch_again};
+    int fd = l->conn ? pq.PQsocket(l->conn) : -1;
+
+    if (fd >= 0 && watch_open(&l->watch, fd, l->wanted, &kind) != 0) attempt_failed(l, "it cannot be watched: no memory");
+}
+
+static void want(struct lane *l, uint32_t events)
+{
+    l->wanted = events;
+    watch_arm(&l->watch, events);
+}
+
+static void connect_to(struct lane *l, const char *hostaddr)
+{
+    l->state = DB_LANE_CONNECTING;
+    deadline(l, CONNECT_NS);
+    l->conn = lane_connect(l->host, hostaddr);
+    if (!l->conn || pq.PQstatus(l->conn) == CONNECTION_BAD) {
+        attempt_failed(l, l->conn ? pq.PQerrorMessage(l->conn) : "no memory");
+        return;
+    }
+    l->wanted = EPOLLOUT;
+    watch_again(&l->watch);
+}
+
+static void connect_to_next(struct lane *l)
+{
+    const struct address *a = &l->addresses[l->address++];
+    char text[NI_MAXHOST];
+
+    if (getnameinfo((const struct sockaddr *)&a->bytes, a->len, text, sizeof text, NULL, 0, NI_NUMERICHOST) == 0)
+        connect_to(l, text);
+    else attempt_failed(l, "its address cannot be written");
+}
+
+static void looked_up(struct op *op)
+{
+    struct asking *asking = (struct asking *)(void *)op;
+    struct lane *l = asking->lane;
+    size_t n = 0;
+
+    for (struct addrinfo *a = asking->look_up.found; a && l && n < ADDRESSES_MAX; a = a->ai_next, n++) {
+        l->addresses[n] = (struct address){.family = a->ai_family, .len = a->ai_addrlen};
+        memcpy(&l->addresses[n].bytes, a->ai_addr, a->ai_addrlen);
+    }
+    if (asking->look_up.found) freeaddrinfo(asking->look_up.found);
+    free(asking);
+    if (!l) return;
+    l->asking = NULL;
+    l->address = 0;
+    l->addresses_len = n;
+    if (n) connect_to_next(l);
+    else attempt_failed(l, "its name leads nowhere");
+}
+
+/* Trap: DNS on the loop. PQconnectStart would look the name up in place, unless it is given an address: so a thread does it. */
+static void look_up(struct lane *l)
+{
+    const struct host *h = &lanes.hosts[l->host];
+    struct asking *asking = calloc(1, sizeof *asking);
+
+    l->state = DB_LANE_CONNECTING;
+    deadline(l, CONNECT_NS);
+    if (asking) {
+        asking->look_up.op = (struct op){.done = looked_up, .what = "name"};
+        asking->lane = l;
+        snprintf(asking->look_up.host, sizeof asking->look_up.host, "%s", h->name);
+        snprintf(asking->look_up.port, sizeof asking->look_up.port, "%s", h->port);
+        if (names_look_up(&asking->look_up)) {
+            l->asking = asking;
+            return;
+        }
+        free(asking);
+    }
+    attempt_failed(l, "its name cannot be looked up: no memory");
+}
+
+static void begin(struct lane *l)
+{
+    const struct host *h = &lanes.hosts[l->host];
+
+    if (l->address < l->addresses_len) connect_to_next(l);
+    else if (h->address[0]) connect_to(l, h->address);
+    else if (!h->name[0] || h->name[0] == '/' || h->name[0] == '@') connect_to(l, NULL); /* a socket of this machine */
+    else look_up(l);
+}
+
+static void warned(void *of, const PGresult *result)
+{
+    struct lane *l = of;
+    const char *severity = pq.PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+    /* Trap: the cancelled wait acknowledges. Whoever cancels the wait for a standby makes a success of it, with no more than a warning that the
+     * standby may not have it. We never cancel a write; when somebody else does, it is not told as done. */
+    if (severity && strcmp(severity, "WARNING") == 0) l->doubtful = true;
+}
+
+static void connected(struct lane *l)
+{
+    pq.PQsetNoticeReceiver(l->conn, warned, l);
+    if (pq.PQsetnonblocking(l->conn, 1) != 0 || !pq.PQenterPipelineMode(l->conn)) {
+        attempt_failed(l, pq.PQerrorMessage(l->conn));
+        return;
+    }
+    l->preparing = true;
+    want(l, EPOLLIN);
+    clear_results(l);
+    l->user->prepare(l);
+    lane_sync(l);
+}
+
+/* TLS and SCRAM are work: a step of them can hold the loop for some milliseconds. So lanes are few, and kept. */
+static void connecting_ready(struct lane *l)
+{
+    watch_forget(&l->watch);
+    switch (pq.PQconnectPoll(l->conn)) {
+    case PGRES_POLLING_READING: want(l, EPOLLIN); break;
+    case PGRES_POLLING_WRITING: want(l, EPOLLOUT); break;
+    case PGRES_POLLING_OK: connected(l); break;
+    default: attempt_failed(l, pq.PQerrorMessage(l->conn));
+    }
+}
+
+/* ---- at work ----------------------------------------------------------------------------------------------------------------------------------- */
+
+static void broken(struct lane *l, const char *why)
+{
+    if (l->preparing) attempt_failed(l, why);
+    else lane_lose(l, why);
+}
+
+static void flush(struct lane *l)
+{
+    int left = pq.PQflush(l->conn);
+
+    if (left < 0) {
+        broken(l, pq.PQerrorMessage(l->conn));
+        return;
+    }
+    /* Trap: EPOLLOUT left armed. Only while there is something that the kernel did not take. */
+    want(l, left ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    if (!l->preparing) l->state = left ? DB_LANE_SENDING : DB_LANE_WAITING;
+}
+
+void lane_put(struct lane *l, int sent)
+{
+    assert(l->put < LANE_GROUP_MAX);
+    if (sent) l->put++;
+    else l->doubtful = true; /* no memory: with the rest of the group it has no meaning */
+}
+
+void lane_sync(struct lane *l)
+{
+    bool whole = !l->doubtful && pq.PQpipelineSync(l->conn);
+
+    deadline(l, ANSWER_NS);
+    if (!l->preparing) l->state = DB_LANE_SENDING;
+    if (whole) flush(l);
+    else l->deadline_ns = 0, timer_start(&l->timer, 0); /* not in the middle of whoever sends */
+}
+
+static void keep_result(struct lane *l, PGresult *result)
+{
+    bool good = pq.PQresultStatus(result) == PGRES_TUPLES_OK || pq.PQresultStatus(result) == PGRES_COMMAND_OK;
+
+    if (!good && !l->error) {
+        l->error = result;
+        l->culprit = l->came;
+    }
+    if (l->came < l->put) l->results[l->came++] = result;
+    else if (l->error != result || l->culprit != l->put) pq.PQclear(result);
+}
+
+/* What was sent is answered, one way or the other. */
+static void synced(struct lane *l)
+{
+    bool good = !l->error && !l->doubtful, prepared = l->preparing;
+
+    l->answered_ns = clock_ns();
+    if (prepared) {
+        const char *wrong = l->error ? pq.PQerrorMessage(l->conn) : l->user->prepared(l);
+
+        if (wrong) {
+            attempt_failed(l, wrong);
+            return;
+        }
+        if (l->fails >= lanes.hosts_len) trace_note("PostgreSQL at %s (%s) is there", lane_host(l->host), l->name);
+        l->preparing = false;
+    } else if (good) {
+        l->fails = 0;
+    }
+    l->state = DB_LANE_IDLE;
+    if (!prepared) l->user->answered(l);
+    if (!lane_idle(l)) return;
+    clear_results(l);
+    if (l->leaving) go(l, (l->host + 1) % lanes.hosts_len);
+}
+
+static void take_results(struct lane *l)
+{
+    while (l->conn && !pq.PQisBusy(l->conn)) {
+        PGresult *result = pq.PQgetResult(l->conn);
+
+        if (pq.PQstatus(l->conn) == CONNECTION_BAD) {
+            char why[128];
+
+            snprintf(why, sizeof why, "%s", pq.PQerrorMessage(l->conn));
+            pq.PQclear(result);
+            broken(l, why);
+            return;
+        }
+        if (result && pq.PQresultStatus(result) == PGRES_PIPELINE_SYNC) {
+            pq.PQclear(result);
+            synced(l);
+            return;
+        }
+        if (result) keep_result(l, result); /* NULL ends the results of each statement */
+    }
+}
+
+static void hear(struct lane *l)
+{
+    PGnotify *notice;
+
+    while (l->conn && (notice = pq.PQnotifies(l->conn))) {
+        l->user->heard(l, notice);
+        pq.PQfreemem(notice);
+    }
+}
+
+static void lane_ready(struct watch *w, uint32_t events)
+{
+    struct lane *l = (struct lane *)((char *)w - offsetof(struct lane, watch));
+
+    if (l->state == DB_LANE_CONNECTING && !l->preparing) {
+        connecting_ready(l);
+        return;
+    }
+    if (!pq.PQconsumeInput(l->conn)) {
+        char why[128];
+
+        snprintf(why, sizeof why, "%s", pq.PQerrorMessage(l->conn));
+        broken(l, why);
+        return;
+    }
+    if (events & EPOLLOUT) flush(l);
+    if (l->conn && l->state == DB_LANE_IDLE) {
+        pq.PQisBusy(l->conn); /* takes in what nobody has asked for */
+        l->doubtful = false;  /* and a warning that comes now is about nothing */
+    } else if (l->conn) {
+        take_results(l);
+    }
+    hear(l);
+}
+
+/* ---- in time ------------------------------------------------------------------------------------------------------------------------------------- */
+
+static void lane_due(struct timer *t)
+{
+    struct lane *l = (struct lane *)((char *)t - offsetof(struct lane, timer));
+
+    timer_start(t, clock_ns() + QUIET_NS); /* always pending, so that it can always be moved: that needs no memory */
+    if (l->state == DB_LANE_IDLE) return;
+    if (clock_ns() < l->deadline_ns) timer_start(t, l->deadline_ns);
+    else if (l->state == DB_LANE_BACKING_OFF) begin(l);
+    else if (l->state == DB_LANE_CONNECTING) attempt_failed(l, "no answer within its time");
+    else lane_lose(l, "no answer within its time");
+}
+
+bool lane_open(struct lane *l)
+{
+    l->watch.fd = -1;
+    l->timer.fired = lane_due;
+    l->state = DB_LANE_BACKING_OFF;
+    l->answered_ns = clock_ns();
+    l->opened = timer_start(&l->timer, clock_ns());
+    return l->opened;
+}
+
+void lane_close(struct lane *l)
+{
+    if (!l->opened) return;
+    drop(l);
+    timer_cancel(&l->timer);
+    l->opened = false;
+}

@@ -1,0 +1,528 @@
+/* postgres.c: the native road: PostgreSQL in the loop.
+ *
+ * libpq need not block: a connection is one more descriptor in the same epoll, and no thread waits for anything. It owns the lanes (lane.c), what
+ * waits for each, and what is sent together. The subtle thing is the group: what waits when a lane is free is sent at once, with one Sync
+ * behind it. The server makes one transaction of that and writes its log to the disk once, for everybody in it; and nobody is told before the
+ * Sync is back. What becomes of a group whose lane breaks is decided here: it is sent again where that is harmless. */
+#include "ledger/postgres.h"
+
+#include "ledger/road.h"
+#include "reactor/loop.h"
+#include "text/embed.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WRITE_LANES 2 /* measured with 64 customers: 1 lane 5,100 orders a second, 2: 9,100, 8: 9,600 */
+#define LANES (PG_WRITES + WRITE_LANES)
+#define PATIENCE_NS (5 * NS_PER_S) /* for which a job waits for better times */
+#define LOOK_NS NS_PER_S           /* how often we look what others have changed, when they cannot tell us */
+
+EMBED(postgres_sql, "ledger/postgres.sql");
+
+static struct {
+    struct lane lanes[LANES];
+    struct queue {
+        struct jobs jobs;
+        struct db_job *group[LANE_GROUP_MAX]; /* under way */
+        size_t group_len;
+        size_t
+            one_by_one; /* so many of the next go alone: together they could not be committed, and nobody knows whose fault it was */
+    } queues[LANES];
+    size_t waiting, group_max;
+    struct timer patience;
+    bool open;
+    struct db_stats stats;
+} road;
+
+/* What stands in postgres.sql under a name. */
+char *pg_text(const char *name)
+{
+    char line[64];
+
+    snprintf(line, sizeof line, "-- name: %s\n", name);
+    const char *at = strstr(postgres_sql, line), *next = at ? strstr(at + 1, "\n-- name: ") : NULL;
+    return at ? strndup(at, (size_t)((next ? next : postgres_sql_end) - at)) : NULL;
+}
+
+static struct queue *queue_of(const struct lane *l)
+{
+    return &road.queues[l - road.lanes];
+}
+
+static bool is_write(const struct db_job *job)
+{
+    return pg_operations[job->what].way == PG_WRITES;
+}
+
+/* ---- what waits ------------------------------------------------------------------------------------------------------------------------------ */
+
+static struct db_job *db_job_of(struct job *job)
+{
+    return (struct db_job *)(void *)job;
+}
+
+static struct db_job *queue_pop(struct queue *q)
+{
+    struct job *job = q->jobs.first;
+
+    q->jobs.first = job->next;
+    q->jobs.count--;
+    road.waiting--;
+    return db_job_of(job);
+}
+
+static void queue_put_back(struct queue *q, struct db_job *job)
+{
+    if (!timer_pending(&road.patience)) timer_start(&road.patience, loop_now_ns() + PATIENCE_NS / 50);
+    if (!q->jobs.first) q->jobs.last = &job->job.next;
+    job->job.next = q->jobs.first;
+    q->jobs.first = &job->job;
+    q->jobs.count++;
+    road.waiting++;
+}
+
+/* By way of the loop: whoever is told may ask something, and would not be heard in the middle of a lane's end. */
+static void give_up(struct db_job *job, enum db_rc rc)
+{
+    job->rc = rc;
+    job->job.op->next = NULL;
+    loop_post(job->job.op);
+}
+
+/* Has it waited for too long? While its lane goes on answering, a queue is only a queue. */
+static bool out_of_patience(const struct db_job *job, const struct lane *l, int64_t now_ns)
+{
+    int64_t since_ns = job->tries || l->answered_ns < job->asked_ns ? job->asked_ns : l->answered_ns;
+
+    return now_ns - since_ns >= PATIENCE_NS;
+}
+
+static void patience_over(struct timer *t)
+{
+    int64_t now_ns = loop_now_ns();
+
+    for (struct lane *l = road.lanes; l < road.lanes + LANES; l++) {
+        struct queue *q = queue_of(l);
+
+        while (q->jobs.first && out_of_patience(db_job_of(q->jobs.first), l, now_ns)) {
+            struct db_job *job = queue_pop(q);
+
+            give_up(job, job->doubtful ? DB_UNKNOWN : DB_UNREACHABLE);
+        }
+    }
+    if (road.waiting) timer_start(t, now_ns + PATIENCE_NS / 50);
+}
+
+/* A customer's writes all go by the same lane: two lanes would wait for each other at his account. */
+static struct lane *lane_for(const struct db_job *job)
+{
+    enum pg_way way = pg_operations[job->what].way;
+
+    if (way != PG_WRITES || job->what == DB_PING) return &road.lanes[way];
+    return &road.lanes[PG_WRITES + pg_hash(job)[0] % WRITE_LANES];
+}
+
+static void submit(struct db_job *job, struct op *op)
+{
+    struct lane *l = lane_for(job);
+
+    job->job.op = op;
+    job->asked_ns = loop_now_ns();
+    bool full = op->first && road.waiting >= DB_QUEUE_MAX;
+    if (full || (!l->opened && !lane_open(l))) {
+        road.stats.refused += full;
+        give_up(job, full ? DB_QUEUE_FULL : DB_NO_MEMORY); /* trap: completing inside the call that started it */
+        return;
+    }
+    if (!timer_pending(&road.patience)) timer_start(&road.patience, job->asked_ns + PATIENCE_NS);
+    jobs_push(&queue_of(l)->jobs, &job->job);
+    road.waiting++;
+}
+
+/* ---- groups ---------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Trap: groups that deadlock. Two processes with the same customers each hold an account that the other waits for, unless both lock them in the
+ * same order: that of the hashes. What comes with the same hash stays in its order. */
+static void sort_group(struct queue *q)
+{
+    for (size_t i = 1; i < q->group_len; i++) {
+        struct db_job *job = q->group[i];
+        size_t at = i;
+
+        for (; at && memcmp(pg_hash(q->group[at - 1]), pg_hash(job), 32) > 0; at--) q->group[at] = q->group[at - 1];
+        q->group[at] = job;
+    }
+}
+
+static void send_group(struct lane *l)
+{
+    struct queue *q = queue_of(l);
+    enum pg_way way = (enum pg_way)(l - road.lanes);
+    size_t most = way == PG_NEWS || way == PG_SLOW || q->one_by_one ? 1 : road.group_max;
+
+    if (!lane_idle(l) || !q->jobs.first) return;
+    if (q->one_by_one) q->one_by_one--;
+    q->group_len = 0;
+    while (q->jobs.first && q->group_len < most) {
+        struct db_job *job = db_job_of(q->jobs.first);
+        bool alone = pg_operations[job->what].alone;
+
+        if (alone && q->group_len) break;
+        if (job->what == DB_PING && q->group_len) break; /* it has no hash to be sorted by */
+        q->group[q->group_len++] = queue_pop(q);
+        if (alone || job->what == DB_PING) break;
+    }
+    if (way >= PG_WRITES) sort_group(q);
+    int64_t served_ns = clock_ns();
+    for (size_t i = 0; i < q->group_len; i++) {
+        struct db_job *job = q->group[i];
+
+        job->job.op->served_ns = served_ns;
+        lane_put(l, pg_operations[job->what].ask(l->conn, job));
+    }
+    lane_sync(l);
+}
+
+/* What SQLSTATE says about the group, and about whoever ran into it (PostgreSQL's manual, appendix A). */
+enum verdict { ANOTHER_HOST, ONCE_MORE, HIS_OWN };
+
+static enum verdict verdict_of(const char *state)
+{
+    /* it is shutting down, or has crashed, or can only be read; or the connection is no good */
+    if (strncmp(state, "57P", 3) == 0 || strncmp(state, "08", 2) == 0 || strcmp(state, "25006") == 0) return ANOTHER_HOST;
+    /* could not be serialised; would have deadlocked; waited too long for a lock; was cancelled by somebody */
+    if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0 || strcmp(state, "55P03") == 0 || strcmp(state, "57014") == 0)
+        return ONCE_MORE;
+    return HIS_OWN;
+}
+
+static enum db_rc rc_of(const char *state)
+{
+    if (strcmp(state, "53100") == 0) return DB_DISK_FULL;
+    if (strcmp(state, "53200") == 0) return DB_NO_MEMORY;
+    return DB_BROKEN;
+}
+
+/* In their order, before whatever waits. */
+static void group_again(struct lane *l, const struct db_job *except)
+{
+    struct queue *q = queue_of(l);
+
+    while (q->group_len) {
+        struct db_job *job = q->group[--q->group_len];
+
+        if (job == except) continue;
+        job->tries++;
+        queue_put_back(q, job);
+    }
+}
+
+/* The transaction is undone, and with it everybody's part in it, whatever his rows say. */
+static void group_failed(struct lane *l)
+{
+    struct queue *q = queue_of(l);
+    const char *state = pq.PQresultErrorField(l->error, PG_DIAG_SQLSTATE);
+    struct db_job *culprit = l->culprit < q->group_len ? q->group[l->culprit] : q->group_len == 1 ? q->group[0] : NULL;
+    bool writes = l->writes;
+
+    if (!state) state = "08000"; /* libpq itself has found something wrong */
+    switch (verdict_of(state)) {
+    case ANOTHER_HOST:
+        group_again(l, NULL);
+        lane_lose(l, pq.PQerrorMessage(l->conn));
+        return;
+    case ONCE_MORE: group_again(l, NULL); return;
+    case HIS_OWN: break;
+    }
+    pg_doubt = pg_doubt || writes;
+    if (!culprit) q->one_by_one = q->group_len;
+    group_again(l, culprit);
+    if (culprit) give_up(culprit, rc_of(state));
+}
+
+static void note_change(const struct db_job *job);
+
+static void group_done(struct lane *l)
+{
+    struct queue *q = queue_of(l);
+    struct db_job *done[LANE_GROUP_MAX];
+    size_t n = q->group_len, kept = 0, writes = 0;
+    int64_t now_ns = clock_ns();
+
+    for (size_t i = 0; i < n; i++) {
+        struct db_job *job = q->group[i];
+
+        pg_operations[job->what].take(job, l->results[i], now_ns);
+        writes += is_write(job) && job->what != DB_PING;
+        if (is_write(job)) note_change(job);
+        if (pg_wants_more(job)) queue_put_back(q, job);
+        else done[kept++] = job;
+    }
+    q->group_len = 0;
+    road.stats.batches++;
+    road.stats.commits += writes > 0;
+    road.stats.writes += writes;
+    road.stats.reads += n - writes;
+    if (writes > road.stats.group_max) road.stats.group_max = writes;
+    if (l->writes) pg_doubt = false;
+    for (size_t i = 0; i < kept; i++) done[i]->job.op->done(done[i]->job.op);
+}
+
+/* What was under way has no answer. Whether it was done nobody knows: what does no harm if done twice is sent again. */
+static void group_lost(struct lane *l)
+{
+    struct queue *q = queue_of(l);
+
+    while (q->group_len) {
+        struct db_job *job = q->group[--q->group_len];
+        const struct pg_operation *o = &pg_operations[job->what];
+
+        if (o->harmless && !o->harmless(job)) {
+            give_up(job, DB_UNKNOWN);
+            continue;
+        }
+        job->doubtful = o->way == PG_WRITES && job->what != DB_PING;
+        job->tries++;
+        queue_put_back(q, job);
+    }
+}
+
+/* ---- what the lanes tell us ------------------------------------------------------------------------------------------------------------------ */
+
+static struct {
+    bool listening; /* others reach us */
+    bool prepared_once;
+    struct pg_tell tell; /* what we tell them */
+    struct op told;
+    bool telling;
+    char gathered[sizeof(((struct pg_tell *)0)->text)];
+    size_t gathered_len;
+    struct pg_look look;
+    struct op looked;
+    bool looking;
+    int64_t until_ns; /* somebody waits for news */
+    struct timer timer;
+} others;
+
+/* Trap: a pooler in between. What was prepared on one connection is asked for on another. So: on every connection anew, and at start it is
+ * tried out on two (postgres_open.c). */
+static void prepare(struct lane *l)
+{
+    bool reads = l == &road.lanes[PG_READS];
+
+    for (int i = 0; i < PG_STATEMENT_COUNT; i++) {
+        char *text = pg_text(pg_forms[i].name);
+
+        lane_put(l, text && pq.PQsendPrepare(l->conn, pg_forms[i].name, text, 0, NULL));
+        free(text);
+    }
+    lane_put(l, pg_send(l->conn, PG_SESSION, l->writes));
+    if (reads) lane_put(l, pg_send(l->conn, PG_LISTEN));
+}
+
+static const char *prepared(struct lane *l)
+{
+    if (l != &road.lanes[PG_READS]) return NULL;
+    others.listening = pq.PQgetvalue(l->results[PG_STATEMENT_COUNT + 1], 0, 0)[0] != 0;
+    if (others.prepared_once) db_changed(0, 0); /* what was told meanwhile we have not heard */
+    others.prepared_once = true;
+    return NULL;
+}
+
+static void answered(struct lane *l)
+{
+    if (l->error) {
+        group_failed(l);
+    } else if (l->doubtful) {
+        group_lost(l);
+        lane_lose(l, "somebody has cancelled the wait for a standby");
+    } else if (l->came != queue_of(l)->group_len) {
+        group_lost(l);
+        lane_lose(l, "its answers are not those of our questions");
+    } else {
+        group_done(l);
+    }
+}
+
+static void lost(struct lane *l, bool working)
+{
+    if (working) group_lost(l);
+    if (l == &road.lanes[PG_READS]) others.listening = false;
+    for (struct lane *other = road.lanes; other < road.lanes + LANES; other++) {
+        if (other != l && road.open) lane_follow(other, l);
+    }
+}
+
+/* "7:1 8:2 ": order and account. "*": more than there was room for. */
+static void heard(struct lane *l, const PGnotify *notice)
+{
+    int64_t order_id, account_id;
+    int len;
+
+    if (notice->be_pid == pq.PQbackendPID(l->conn)) return; /* our own voice */
+    if (notice->extra[0] == '*') db_changed(0, 0);
+    for (const char *at = notice->extra; sscanf(at, "%" SCNd64 ":%" SCNd64 " %n", &order_id, &account_id, &len) == 2; at += len)
+        db_changed(order_id, account_id);
+}
+
+static const struct lane_user user = {.prepare = prepare, .prepared = prepared, .answered = answered, .lost = lost, .heard = heard};
+
+/* ---- other processes --------------------------------------------------------------------------------------------------------------------------- */
+
+/* After the commit, and all of a lap at once: within the order's transaction, a NOTIFY would let one commit at a time through. Whoever dies in
+ * between has told nobody; who waits looks again by himself when his time is up. */
+static void note_change(const struct db_job *job)
+{
+    const struct db_order *o = (const struct db_order *)(const void *)job;
+    size_t room = sizeof others.gathered - others.gathered_len;
+
+    if ((job->what != DB_PLACE_ORDER && job->what != DB_CANCEL_ORDER) || job->rc != DB_OK || o->replayed) return;
+    int len = snprintf(others.gathered + others.gathered_len, room, "%" PRId64 ":%" PRId64 " ", o->order.id, o->order.account_id);
+    if ((size_t)len < room && others.gathered[0] != '*') others.gathered_len += (size_t)len;
+    else others.gathered_len = (size_t)snprintf(others.gathered, sizeof others.gathered, "*");
+}
+
+static void others_told(struct op *op)
+{
+    (void)op;
+    others.telling = false;
+}
+
+static void tell_others(void)
+{
+    if (!others.gathered_len || others.telling || !lane_idle(&road.lanes[PG_READS])) return;
+    memcpy(others.tell.text, others.gathered, others.gathered_len);
+    others.tell.text[others.gathered_len] = '\0';
+    others.gathered_len = 0;
+    others.gathered[0] = '\0';
+    others.telling = true;
+    others.told = (struct op){.done = others_told, .what = "db"};
+    others.tell.job = (struct db_job){.what = DB_TELL_OTHERS};
+    submit(&others.tell.job, &others.told);
+}
+
+static void looked(struct op *op)
+{
+    (void)op;
+    others.looking = false;
+    if (others.look.job.rc == DB_OK && others.look.found) db_changed(0, 0);
+    if (loop_now_ns() < others.until_ns && !others.listening) timer_start(&others.timer, loop_now_ns() + LOOK_NS);
+}
+
+static void look_due(struct timer *t)
+{
+    (void)t;
+    others.looking = true;
+    others.looked = (struct op){.done = looked, .what = "db"};
+    others.look.job = (struct db_job){.what = DB_COMPARE_VERSION};
+    submit(&others.look.job, &others.looked);
+}
+
+static void listen_to_others(int64_t until_ns)
+{
+    if (until_ns > others.until_ns) others.until_ns = until_ns;
+    others.timer.fired = look_due;
+    if (!others.listening && !others.looking && !timer_pending(&others.timer)) timer_start(&others.timer, loop_now_ns() + LOOK_NS);
+}
+
+/* ---- the road ---------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Before the loop sleeps: what has come in this lap goes together. */
+static void send_all(void)
+{
+    if (!road.open) return;
+    tell_others();
+    for (struct lane *l = road.lanes; l < road.lanes + LANES; l++) send_group(l);
+}
+
+static int open_road(const struct db_options *options, char *error, size_t error_size)
+{
+    static char names[WRITE_LANES][16];
+
+    if (options->blocking) {
+        snprintf(error, error_size,
+                 "--blocking waits in place, which the road to PostgreSQL never does: compare with a file, --db forno.db");
+        return -1;
+    }
+    if (pg_prepare_database(options->path, error, error_size) != 0) return -1;
+    road.group_max = options->group_max && options->group_max < LANE_GROUP_MAX ? options->group_max : LANE_GROUP_MAX;
+    road.lanes[PG_READS].name = "reads";
+    road.lanes[PG_NEWS].name = "news";
+    road.lanes[PG_SLOW].name = "slow";
+    for (struct lane *l = road.lanes; l < road.lanes + LANES; l++) {
+        size_t i = (size_t)(l - road.lanes);
+
+        l->user = &user;
+        l->writes = i >= PG_WRITES;
+        if (l->writes) {
+            snprintf(names[i - PG_WRITES], sizeof names[0], "writes %zu", i - PG_WRITES + 1);
+            l->name = names[i - PG_WRITES];
+        }
+        l->watch.fd = -1;
+        /* The others connect when somebody wants them. */
+        if ((i == PG_READS || l->writes) && !lane_open(l)) {
+            snprintf(error, error_size, "there is no memory for a timer");
+            return -1;
+        }
+    }
+    road.patience.fired = patience_over;
+    loop_before_sleep(send_all);
+    road.open = true;
+    return 0;
+}
+
+static void close_road(void)
+{
+    road.open = false;
+    for (struct lane *l = road.lanes; l < road.lanes + LANES; l++) lane_close(l);
+    timer_cancel(&road.patience);
+    timer_cancel(&others.timer);
+    lanes_close();
+}
+
+static size_t waiting(void)
+{
+    return road.waiting;
+}
+
+static bool busy(void)
+{
+    for (const struct lane *l = road.lanes; l < road.lanes + LANES; l++) {
+        if (l->state == DB_LANE_SENDING || l->state == DB_LANE_WAITING) return true;
+    }
+    return false;
+}
+
+static void tell_stats(struct db_stats *stats)
+{
+    *stats = road.stats;
+}
+
+static size_t tell_lanes(struct db_lane *lanes, size_t max)
+{
+    size_t n = 0;
+
+    for (const struct lane *l = road.lanes; l < road.lanes + LANES; l++) {
+        if (!l->opened) continue;
+        if (n < max)
+            lanes[n] = (struct db_lane){l->name, lane_host(l->host), l->state, queue_of(l)->group_len, queue_of(l)->jobs.count};
+        n++;
+    }
+    return n;
+}
+
+const struct road postgres_road = {
+    .open = open_road,
+    .close = close_road,
+    .submit = submit,
+    .listen = listen_to_others,
+    .waiting = waiting,
+    .busy = busy,
+    .stats = tell_stats,
+    .lanes = tell_lanes,
+    .audit = postgres_audit,
+};
