@@ -16,8 +16,8 @@
 
 #define HOSTS_MAX 8
 #define OPTIONS_MAX 48
-#define CONNECT_NS NS_PER_S      /* for one address: who does not answer by then is not there */
-#define ANSWER_NS (4 * NS_PER_S) /* for a group */
+#define CONNECT_NS NS_PER_S /* for one address: who does not answer by then is not there */
+#define PREPARE_NS (4 * NS_PER_S)
 #define REST_NS (50 * NS_PER_MS) /* before all hosts are tried again; twice as long each time, up to */
 #define REST_MAX_NS NS_PER_S
 #define QUIET_NS (60 * NS_PER_S) /* the timer of a lane with nothing to wait for */
@@ -27,8 +27,11 @@ static struct {
     struct host {
         char name[256], address[64], port[8];
         char told[272];
+        struct look_up look_up; /* of its name, for all lanes that wait for it; it may outlive the attempts that wanted it */
+        bool looking_up;
     } hosts[HOSTS_MAX];
     unsigned hosts_len;
+    struct lane *first; /* all that were opened */
 } lanes;
 
 /* ---- the hosts of the URL ------------------------------------------------------------------------------------------------------------------ */
@@ -89,7 +92,10 @@ const char *lanes_open(const char *url)
         if (!part_of(names, i, h->name, sizeof h->name) || !part_of(addresses, i, h->address, sizeof h->address) ||
             !part_of(ports, i, h->port, sizeof h->port))
             return "a host or a port in it is too long";
-        char told[sizeof h->told]; /* snprintf must not read what it writes to */
+        struct in6_addr binary;
+        if (!h->address[0] && (inet_pton(AF_INET, h->name, &binary) || inet_pton(AF_INET6, h->name, &binary)))
+            part_of(names, i, h->address, sizeof h->address); /* nothing to look up */
+        char told[sizeof h->told];                            /* snprintf must not read what it writes to */
         snprintf(told, sizeof told, "%s:%s", h->name[0] ? h->name : h->address[0] ? h->address : "this machine", h->port);
         memcpy(h->told, told, sizeof told);
     }
@@ -98,6 +104,7 @@ const char *lanes_open(const char *url)
 
 void lanes_close(void)
 {
+    lanes.first = NULL;
     if (lanes.options) pq.PQconninfoFree(lanes.options);
     lanes.options = NULL;
 }
@@ -152,12 +159,6 @@ PGconn *lane_connect(unsigned i, const char *hostaddr)
 
 /* ---- coming and going ---------------------------------------------------------------------------------------------------------------------- */
 
-/* A look-up that may outlive the attempt that wanted it. */
-struct asking {
-    struct look_up look_up; /* first */
-    struct lane *lane;      /* NULL: nobody wants to know any more */
-};
-
 static void deadline(struct lane *l, int64_t after_ns)
 {
     l->deadline_ns = clock_ns() + after_ns;
@@ -177,12 +178,10 @@ static void clear_results(struct lane *l)
 static void drop(struct lane *l)
 {
     watch_forget(&l->watch);
-    if (l->asking) l->asking->lane = NULL;
-    l->asking = NULL;
     clear_results(l);
     pq.PQfinish(l->conn);
     l->conn = NULL;
-    l->preparing = l->leaving = false;
+    l->naming = l->preparing = l->leaving = false;
 }
 
 /* Rest, then try the next address, or the next host. Once around without rest; then longer each time, and not all at the same moment. */
@@ -233,7 +232,8 @@ void lane_follow(struct lane *l, const struct lane *lost)
 {
     bool working = l->state == DB_LANE_SENDING || l->state == DB_LANE_WAITING;
 
-    if (!l->opened || (!l->conn && !l->asking) || (l->state == DB_LANE_CONNECTING && !l->preparing)) return; /* it is on its way */
+    if (!l->opened || l->state == DB_LANE_BACKING_OFF || (l->state == DB_LANE_CONNECTING && !l->preparing))
+        return; /* it is on its way */
     l->leaving = working && l->writes;
     if (l->leaving) return;
     go(l, lost->host);
@@ -286,44 +286,40 @@ static void connect_to_next(struct lane *l)
 
 static void looked_up(struct op *op)
 {
-    struct asking *asking = (struct asking *)(void *)op;
-    struct lane *l = asking->lane;
-    size_t n = 0;
+    struct host *h = op->owner;
 
-    for (struct addrinfo *a = asking->look_up.found; a && l && n < ADDRESSES_MAX; a = a->ai_next, n++) {
-        l->addresses[n] = (struct address){.family = a->ai_family, .len = a->ai_addrlen};
-        memcpy(&l->addresses[n].bytes, a->ai_addr, a->ai_addrlen);
+    h->looking_up = false;
+    for (struct lane *l = lanes.first; l; l = l->next) {
+        if (!l->naming || &lanes.hosts[l->host] != h) continue;
+        l->naming = false;
+        l->address = l->addresses_len = 0;
+        for (struct addrinfo *a = h->look_up.found; a && l->addresses_len < ADDRESSES_MAX; a = a->ai_next) {
+            struct address *to = &l->addresses[l->addresses_len++];
+
+            *to = (struct address){.family = a->ai_family, .len = a->ai_addrlen};
+            memcpy(&to->bytes, a->ai_addr, a->ai_addrlen);
+        }
+        if (l->addresses_len) connect_to_next(l);
+        else attempt_failed(l, "its name leads nowhere");
     }
-    if (asking->look_up.found) freeaddrinfo(asking->look_up.found);
-    free(asking);
-    if (!l) return;
-    l->asking = NULL;
-    l->address = 0;
-    l->addresses_len = n;
-    if (n) connect_to_next(l);
-    else attempt_failed(l, "its name leads nowhere");
+    if (h->look_up.found) freeaddrinfo(h->look_up.found);
+    h->look_up.found = NULL;
 }
 
 /* Trap: DNS on the loop. PQconnectStart would look the name up in place, unless it is given an address: so a thread does it. */
 static void look_up(struct lane *l)
 {
-    const struct host *h = &lanes.hosts[l->host];
-    struct asking *asking = calloc(1, sizeof *asking);
+    struct host *h = &lanes.hosts[l->host];
 
     l->state = DB_LANE_CONNECTING;
+    l->naming = true;
     deadline(l, CONNECT_NS);
-    if (asking) {
-        asking->look_up.op = (struct op){.done = looked_up, .what = "name"};
-        asking->lane = l;
-        snprintf(asking->look_up.host, sizeof asking->look_up.host, "%s", h->name);
-        snprintf(asking->look_up.port, sizeof asking->look_up.port, "%s", h->port);
-        if (names_look_up(&asking->look_up)) {
-            l->asking = asking;
-            return;
-        }
-        free(asking);
-    }
-    attempt_failed(l, "its name cannot be looked up: no memory");
+    if (h->looking_up) return;
+    h->look_up.host = h->name;
+    h->look_up.port = h->port;
+    h->look_up.op = (struct op){.done = looked_up, .what = "name", .owner = h};
+    h->looking_up = names_look_up(&h->look_up);
+    if (!h->looking_up) attempt_failed(l, "its name cannot be looked up: no memory");
 }
 
 static void begin(struct lane *l)
@@ -357,7 +353,7 @@ static void connected(struct lane *l)
     want(l, EPOLLIN);
     clear_results(l);
     l->user->prepare(l);
-    lane_sync(l);
+    lane_sync(l, PREPARE_NS);
 }
 
 /* TLS and SCRAM are work: a step of them can hold the loop for some milliseconds. So lanes are few, and kept. */
@@ -400,11 +396,11 @@ void lane_put(struct lane *l, int sent)
     else l->doubtful = true; /* no memory: with the rest of the group it has no meaning */
 }
 
-void lane_sync(struct lane *l)
+void lane_sync(struct lane *l, int64_t answer_ns)
 {
     bool whole = !l->doubtful && pq.PQpipelineSync(l->conn);
 
-    deadline(l, ANSWER_NS);
+    deadline(l, answer_ns);
     if (!l->preparing) l->state = DB_LANE_SENDING;
     if (whole) flush(l);
     else l->deadline_ns = 0, timer_start(&l->timer, 0); /* not in the middle of whoever sends */
@@ -525,6 +521,8 @@ bool lane_open(struct lane *l)
     l->state = DB_LANE_BACKING_OFF;
     l->answered_ns = clock_ns();
     l->opened = timer_start(&l->timer, clock_ns());
+    l->next = lanes.first;
+    lanes.first = l;
     return l->opened;
 }
 

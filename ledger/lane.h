@@ -29,13 +29,13 @@ struct lane {
     bool writes; /* what is under way when another lane is lost is worth waiting for */
 
     enum db_lane_state state;
-    bool preparing, opened, leaving;
+    bool naming, preparing, opened, leaving; /* naming: its host's name is being looked up */
     struct watch watch;
     uint32_t wanted;    /* what to watch for as soon as there is a watch again */
     struct timer timer; /* always pending: a deadline, or the end of a rest */
     int64_t deadline_ns;
-    unsigned host, fails;  /* which one; attempts that failed and connections that broke since a group was last answered */
-    struct asking *asking; /* a look-up under way */
+    unsigned host, fails; /* which one; attempts that failed and connections that broke since a group was last answered */
+    struct lane *next;
     struct address addresses[ADDRESSES_MAX];
     size_t addresses_len, address;
     int64_t answered_ns; /* when it last showed a sign of life */
@@ -70,7 +70,7 @@ static inline bool lane_idle(const struct lane *l)
 
 /* Count one more statement that the user has sent on l->conn; `sent` as libpq has it. What cannot be sent loses the lane with the Sync. */
 void lane_put(struct lane *l, int sent);
-void lane_sync(struct lane *l);
+void lane_sync(struct lane *l, int64_t answer_ns); /* who has not answered by then is lost */
 
 /* Away from here, to another host: it is of no use. */
 void lane_lose(struct lane *l, const char *why);

@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -172,12 +171,8 @@ static void *look_up_once(void *of)
 
     if (getaddrinfo(l->host, l->port, &hints, &l->found) != 0) l->found = NULL;
     pthread_mutex_lock(&names.lock);
-    bool wanted = !names.closed;
-    if (wanted) loop_post(&l->op);
+    if (!names.closed) loop_post(&l->op);
     pthread_mutex_unlock(&names.lock);
-    if (wanted) return NULL;
-    if (l->found) freeaddrinfo(l->found);
-    free(l);
     return NULL;
 }
 

@@ -28,11 +28,12 @@ const struct address *names_known(size_t *n);
 /* Is one of these our own? */
 bool names_lead_home(void);
 
-/* Any other name, once. It lives on the heap, and while a thread works on it nobody else does; then op.done is called on the loop thread. */
+/* Any other name, once. While a thread works on it nobody else does; then op.done is called on the loop thread. It cannot be called off, so it
+ * must live for ever. */
 struct look_up {
-    struct op op; /* done is the caller's, and frees it */
-    char host[256], port[8];
-    struct addrinfo *found; /* NULL: it leads nowhere at the moment. freeaddrinfo(3) */
+    struct op op;
+    const char *host, *port;
+    struct addrinfo *found; /* out; NULL: it leads nowhere at the moment. freeaddrinfo(3) */
 };
 
 /* False: no thread can be had, and it is still the caller's. */
