@@ -356,9 +356,14 @@ static void connected(struct lane *l)
     lane_sync(l, PREPARE_NS);
 }
 
-/* TLS and SCRAM are work: a step of them can hold the loop for some milliseconds. So lanes are few, and kept. */
+/* TLS and SCRAM are work: a step of them can hold the loop for some milliseconds. So lanes are few, and kept; and of all lanes one takes a step
+ * in a lap. The others are still ready in the next. */
 static void connecting_ready(struct lane *l)
 {
+    static int64_t stepped_ns;
+
+    if (stepped_ns == loop_now_ns()) return;
+    stepped_ns = loop_now_ns();
     watch_forget(&l->watch);
     switch (pq.PQconnectPoll(l->conn)) {
     case PGRES_POLLING_READING: want(l, EPOLLIN); break;
