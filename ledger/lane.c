@@ -71,14 +71,31 @@ static const char *or_else(const char *value, const char *variable, const char *
     return value ? value : from_outside && *from_outside ? from_outside : otherwise;
 }
 
-const char *lanes_open(const char *url)
+/* libpq quotes what it cannot read. That may be a piece of the password: then it is left out. */
+static const char *wrong_url(const char *url, const char *said)
 {
     static char wrong[256];
+    const char *quote = strchr(said, '"'), *end = quote ? strchr(quote + 1, '"') : NULL, *host = strrchr(url, '@');
+    size_t len = strcspn(said, "\n");
+    char quoted[128];
+
+    if (end) {
+        snprintf(quoted, sizeof quoted, "%.*s", (int)(end - quote - 1), quote + 1);
+        const char *at = strstr(url, quoted);
+        if (host && (!at || at < host)) len = (size_t)(quote - said);
+    }
+    snprintf(wrong, sizeof wrong, "%.*s; it should be like postgresql://USER:PASSWORD@HOST:5432/DATABASE", (int)len, said);
+    return wrong;
+}
+
+const char *lanes_open(const char *url)
+{
     char *error = NULL;
 
     lanes.options = pq.PQconninfoParse(url, &error);
     if (!lanes.options) {
-        snprintf(wrong, sizeof wrong, "%.*s", (int)strcspn(error ? error : "no memory", "\n"), error ? error : "no memory");
+        const char *wrong = wrong_url(url, error ? error : "there is no memory for it");
+
         pq.PQfreemem(error);
         return wrong;
     }

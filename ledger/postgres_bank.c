@@ -221,7 +221,7 @@ static void take_transfer(struct db_job *job, const PGresult *rows, int64_t ns)
 
     (void)ns;
     job->rc = outcome(rows);
-    t->replayed = flag(rows, 0, 1);
+    t->replayed = flag(rows, 0, 1) && !job->doubtful; /* what comes again may be our own first try, of which nobody was told */
     t->id = number(rows, 0, 2);
     t->balance_cents = number(rows, 0, 3);
 }
@@ -244,7 +244,7 @@ static void take_place_order(struct db_job *job, const PGresult *rows, int64_t n
     struct db_order *o = OPERATION(db_order, job);
 
     job->rc = outcome(rows);
-    o->replayed = flag(rows, 0, 1);
+    o->replayed = flag(rows, 0, 1) && !job->doubtful; /* as with transfers */
     o->now = (struct db_instant){number(rows, 0, 2), ns};
     if (job->rc == DB_OK) read_order(&o->order, rows, 0, 3);
 }

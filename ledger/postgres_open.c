@@ -16,10 +16,12 @@
 
 #define SCHEMA_VERSION 1          /* scripts SCHEMA_1 and up in postgres.sql; number n takes the schema from version n - 1 to n */
 #define CONNECT_NS (3 * NS_PER_S) /* for each host */
-#define STATEMENT_NS (60 * NS_PER_S) /* for a migration; the audit takes as long as it takes */
+#define STATEMENT_NS (60 * NS_PER_S) /* for a step of a migration */
+#define AUDIT_NS (3600 * NS_PER_S)   /* for a rule of the audit */
 #define LOCK "1181708910" /* "Forn", among the advisory locks: two that start at once bring it up to date one after the other */
 
 static char complaint[400];
+static int64_t statement_ns = STATEMENT_NS;
 
 static const char *complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static const char *complain(const char *format, ...)
@@ -57,6 +59,7 @@ static const char *advice(const char *said)
         {"read-only", "name all servers in the URL, so that the one that can be written to is among them"},
         {"hot standby", "name all servers in the URL, so that the one that can be written to is among them"},
         {"permission denied", "the user in the URL must be allowed to create a schema there, or be the one that did"},
+        {"invalid ", "correct it in the URL"},
         {"SSL", "see sslmode in the URL"},
         {"certificate", "see sslmode and sslrootcert in the URL"},
         {"Connection refused", "start the server, or correct host and port in the URL"},
@@ -124,7 +127,7 @@ static PGconn *connect_to_any(const char **wrong)
 /* The results of what was sent: the last of them, or NULL, see *wrong. PQclear() it. */
 static PGresult *result_of(PGconn *conn, int sent, const char **wrong)
 {
-    int64_t until_ns = clock_ns() + STATEMENT_NS;
+    int64_t until_ns = clock_ns() + statement_ns;
     PGresult *last = NULL, *next;
 
     *wrong = NULL;
@@ -298,6 +301,7 @@ int postgres_audit(const char *url, FILE *out)
     int64_t ours = 0;
     bool good = false;
 
+    statement_ns = AUDIT_NS;
     /* All rules see the same state of the world. */
     if (!wrong) wrong = run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = forno");
     if (!wrong)
