@@ -183,7 +183,7 @@ static void send_group(struct lane *l)
     for (size_t i = 0; i < q->group_len; i++) {
         struct db_job *job = q->group[i];
 
-        job->job.op->served_ns = served_ns;
+        if (!job->job.op->served_ns) job->job.op->served_ns = served_ns;
         /* Who has waited before waits no longer than he would without another try. */
         if (job->tries && job->asked_ns + PATIENCE_NS - served_ns < answer_ns) answer_ns = job->asked_ns + PATIENCE_NS - served_ns;
         lane_put(l, pg_operations[job->what].ask(l->conn, job));
