@@ -28,8 +28,8 @@ EMBED(postgres_sql, "ledger/postgres.sql");
 static struct {
     struct lane lanes[LANES];
     struct queue {
-        struct jobs jobs;
-        struct db_job *group[LANE_GROUP_MAX]; /* under way */
+        struct ops ops;
+        struct op *group[LANE_GROUP_MAX]; /* under way */
         size_t group_len;
         size_t
             one_by_one; /* so many of the next go alone: together they could not be committed, and nobody knows whose fault it was */
@@ -62,37 +62,33 @@ static bool is_write(const struct db_job *job)
 
 /* ---- what waits ------------------------------------------------------------------------------------------------------------------------------ */
 
-static struct db_job *db_job_of(struct job *job)
+static struct db_job *job_of(const struct op *op)
 {
-    return (struct db_job *)(void *)job;
+    return op->owner;
 }
 
-static struct db_job *queue_pop(struct queue *q)
+static struct op *queue_pop(struct queue *q)
 {
-    struct job *job = q->jobs.first;
-
-    q->jobs.first = job->next;
-    q->jobs.count--;
     road.waiting--;
-    return db_job_of(job);
+    return ops_take(&q->ops);
 }
 
-static void queue_put_back(struct queue *q, struct db_job *job)
+static void queue_put_back(struct queue *q, struct op *op)
 {
     if (!timer_pending(&road.patience)) timer_start(&road.patience, loop_now_ns() + PATIENCE_NS / 50);
-    if (!q->jobs.first) q->jobs.last = &job->job.next;
-    job->job.next = q->jobs.first;
-    q->jobs.first = &job->job;
-    q->jobs.count++;
+    if (!q->ops.first) q->ops.last = &op->next;
+    op->next = q->ops.first;
+    q->ops.first = op;
+    q->ops.count++;
     road.waiting++;
 }
 
 /* By way of the loop: whoever is told may ask something, and would not be heard in the middle of a lane's end. */
-static void give_up(struct db_job *job, enum db_rc rc)
+static void give_up(struct op *op, enum db_rc rc)
 {
-    job->rc = rc;
-    job->job.op->next = NULL;
-    loop_post(job->job.op);
+    job_of(op)->rc = rc;
+    op->next = NULL;
+    loop_post(op);
 }
 
 /* Has it waited for too long? While its lane goes on answering, a queue is only a queue. */
@@ -110,10 +106,10 @@ static void patience_over(struct timer *t)
     for (struct lane *l = road.lanes; l < road.lanes + LANES; l++) {
         struct queue *q = queue_of(l);
 
-        while (q->jobs.first && out_of_patience(db_job_of(q->jobs.first), l, now_ns)) {
-            struct db_job *job = queue_pop(q);
+        while (q->ops.first && out_of_patience(job_of(q->ops.first), l, now_ns)) {
+            struct op *op = queue_pop(q);
 
-            give_up(job, job->doubtful ? DB_UNKNOWN : DB_UNREACHABLE);
+            give_up(op, job_of(op)->doubtful ? DB_UNKNOWN : DB_UNREACHABLE);
         }
     }
     if (road.waiting) timer_start(t, now_ns + PATIENCE_NS / 50);
@@ -132,16 +128,16 @@ static void submit(struct db_job *job, struct op *op)
 {
     struct lane *l = lane_for(job);
 
-    job->job.op = op;
+    op->owner = job;
     job->asked_ns = loop_now_ns();
     bool full = op->first && road.waiting >= DB_QUEUE_MAX;
     if (full || (!l->opened && !lane_open(l))) {
         road.stats.refused += full;
-        give_up(job, full ? DB_QUEUE_FULL : DB_NO_MEMORY); /* trap: completing inside the call that started it */
+        give_up(op, full ? DB_QUEUE_FULL : DB_NO_MEMORY); /* trap: completing inside the call that started it */
         return;
     }
     if (!timer_pending(&road.patience)) timer_start(&road.patience, job->asked_ns + PATIENCE_NS);
-    jobs_push(&queue_of(l)->jobs, &job->job);
+    ops_push(&queue_of(l)->ops, op);
     road.waiting++;
 }
 
@@ -152,11 +148,11 @@ static void submit(struct db_job *job, struct op *op)
 static void sort_group(struct queue *q)
 {
     for (size_t i = 1; i < q->group_len; i++) {
-        struct db_job *job = q->group[i];
+        struct op *op = q->group[i];
         size_t at = i;
 
-        for (; at && memcmp(pg_hash(q->group[at - 1]), pg_hash(job), 32) > 0; at--) q->group[at] = q->group[at - 1];
-        q->group[at] = job;
+        for (; at && memcmp(pg_hash(job_of(q->group[at - 1])), pg_hash(job_of(op)), 32) > 0; at--) q->group[at] = q->group[at - 1];
+        q->group[at] = op;
     }
 }
 
@@ -166,11 +162,11 @@ static void send_group(struct lane *l)
     enum pg_way way = (enum pg_way)(l - road.lanes);
     size_t most = way == PG_NEWS || way == PG_SLOW || q->one_by_one ? 1 : road.group_max;
 
-    if (!lane_idle(l) || !q->jobs.first) return;
+    if (!lane_idle(l) || !q->ops.first) return;
     if (q->one_by_one) q->one_by_one--;
     q->group_len = 0;
-    while (q->jobs.first && q->group_len < most) {
-        struct db_job *job = db_job_of(q->jobs.first);
+    while (q->ops.first && q->group_len < most) {
+        struct db_job *job = job_of(q->ops.first);
         bool alone = pg_operations[job->what].alone;
 
         if (alone && q->group_len) break;
@@ -181,9 +177,9 @@ static void send_group(struct lane *l)
     if (way >= PG_WRITES) sort_group(q);
     int64_t served_ns = clock_ns(), answer_ns = ANSWER_NS;
     for (size_t i = 0; i < q->group_len; i++) {
-        struct db_job *job = q->group[i];
+        struct db_job *job = job_of(q->group[i]);
 
-        if (!job->job.op->served_ns) job->job.op->served_ns = served_ns;
+        if (!q->group[i]->served_ns) q->group[i]->served_ns = served_ns;
         /* Who has waited before waits no longer than he would without another try. */
         if (job->tries && job->asked_ns + PATIENCE_NS - served_ns < answer_ns) answer_ns = job->asked_ns + PATIENCE_NS - served_ns;
         lane_put(l, pg_operations[job->what].ask(l->conn, job));
@@ -212,16 +208,16 @@ static enum db_rc rc_of(const char *state)
 }
 
 /* In their order, before whatever waits. */
-static void group_again(struct lane *l, const struct db_job *except)
+static void group_again(struct lane *l, const struct op *except)
 {
     struct queue *q = queue_of(l);
 
     while (q->group_len) {
-        struct db_job *job = q->group[--q->group_len];
+        struct op *op = q->group[--q->group_len];
 
-        if (job == except) continue;
-        job->tries++;
-        queue_put_back(q, job);
+        if (op == except) continue;
+        job_of(op)->tries++;
+        queue_put_back(q, op);
     }
 }
 
@@ -230,7 +226,7 @@ static void group_failed(struct lane *l)
 {
     struct queue *q = queue_of(l);
     const char *state = pq.PQresultErrorField(l->error, PG_DIAG_SQLSTATE);
-    struct db_job *culprit = l->culprit < q->group_len ? q->group[l->culprit] : q->group_len == 1 ? q->group[0] : NULL;
+    struct op *culprit = l->culprit < q->group_len ? q->group[l->culprit] : q->group_len == 1 ? q->group[0] : NULL;
     bool writes = l->writes;
 
     if (!state) state = "08000"; /* libpq itself has found something wrong */
@@ -253,18 +249,19 @@ static void note_change(const struct db_job *job);
 static void group_done(struct lane *l)
 {
     struct queue *q = queue_of(l);
-    struct db_job *done[LANE_GROUP_MAX];
+    struct op *done[LANE_GROUP_MAX];
     size_t n = q->group_len, kept = 0, writes = 0;
     int64_t now_ns = clock_ns();
 
     for (size_t i = 0; i < n; i++) {
-        struct db_job *job = q->group[i];
+        struct op *op = q->group[i];
+        struct db_job *job = job_of(op);
 
         pg_operations[job->what].take(job, l->results[i], now_ns);
         writes += is_write(job) && job->what != DB_PING;
         if (is_write(job)) note_change(job);
-        if (pg_wants_more(job)) queue_put_back(q, job);
-        else done[kept++] = job;
+        if (pg_wants_more(job)) queue_put_back(q, op);
+        else done[kept++] = op;
     }
     q->group_len = 0;
     road.stats.batches++;
@@ -273,7 +270,7 @@ static void group_done(struct lane *l)
     road.stats.reads += n - writes;
     if (writes > road.stats.group_max) road.stats.group_max = writes;
     if (l->writes) pg_doubt = false;
-    for (size_t i = 0; i < kept; i++) done[i]->job.op->done(done[i]->job.op);
+    for (size_t i = 0; i < kept; i++) done[i]->done(done[i]);
 }
 
 /* What was under way has no answer. Whether it was done nobody knows: what does no harm if done twice is sent again. */
@@ -282,16 +279,17 @@ static void group_lost(struct lane *l)
     struct queue *q = queue_of(l);
 
     while (q->group_len) {
-        struct db_job *job = q->group[--q->group_len];
+        struct op *op = q->group[--q->group_len];
+        struct db_job *job = job_of(op);
         const struct pg_operation *o = &pg_operations[job->what];
 
         if (o->harmless && !o->harmless(job)) {
-            give_up(job, DB_UNKNOWN);
+            give_up(op, DB_UNKNOWN);
             continue;
         }
         job->doubtful = o->way == PG_WRITES && job->what != DB_PING;
         job->tries++;
-        queue_put_back(q, job);
+        queue_put_back(q, op);
     }
 }
 
@@ -513,7 +511,7 @@ static size_t tell_lanes(struct db_lane *lanes, size_t max)
     for (const struct lane *l = road.lanes; l < road.lanes + LANES; l++) {
         if (!l->opened) continue;
         if (n < max)
-            lanes[n] = (struct db_lane){l->name, lane_host(l->host), l->state, queue_of(l)->group_len, queue_of(l)->jobs.count};
+            lanes[n] = (struct db_lane){l->name, lane_host(l->host), l->state, queue_of(l)->group_len, queue_of(l)->ops.count};
         n++;
     }
     return n;

@@ -1,8 +1,7 @@
 /* loop.c: the reactor: descriptors, timers, completions from other threads, deferred release. Knows nothing of HTTP.
  *
- * It owns the epoll descriptor, one timerfd and one eventfd; the last two are watches like any other. The subtle thing is
- * the order within a lap: descriptors first, then timers, then release. So a client whose bytes are here is served before
- * its deadline strikes, and memory outlives every event that still points to it. */
+ * It owns the epoll descriptor, a timerfd and an eventfd. The subtle thing is the order within a lap: descriptors, then timers, then
+ * release. So a client whose bytes are here is served before its deadline strikes, and memory outlives every event that points to it. */
 #include "reactor/loop.h"
 
 #include <assert.h>
@@ -88,8 +87,7 @@ void watch_arm(struct watch *w, uint32_t events)
 void watch_forget(struct watch *w)
 {
     if (w->fd < 0) return;
-    /* Trap: close without DEL. epoll watches the open file, not the number: if a fork or dup still holds the file, events
-     * would go on arriving for memory that is gone. */
+    /* Trap: close without DEL. epoll watches the file, not the number: while a fork or dup holds it, events come for freed memory. */
     epoll_ctl(loop.epoll_fd, EPOLL_CTL_DEL, w->fd, NULL);
     /* Trap: the stale event in the same batch. From here on run_lap() skips this watch. */
     w->fd = -1;
