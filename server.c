@@ -88,7 +88,7 @@ enum {
 static const struct argp_option option_table[] = {
     {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
     {"port", 'p', "PORT", 0, "Listen on this port (8000); 0 picks a free one", 0},
-    {"db", 'd', "FILE or URL", 0, "The database: a file (forno.db), made if it is not there, or a PostgreSQL, postgresql://USER@HOST/DATABASE", 0},
+    {"db", 'd', "FILE|URL", 0, "The database: a file (forno.db), made if it is not there, or a PostgreSQL, postgresql://USER@HOST/DATABASE", 0},
     {"opening-credit", OPT_OPENING_CREDIT, "CENTS", 0, "What a new account holds (100000)", 0},
     {"bake-ms", OPT_BAKE_MS, "MS", 0, "Baking time of one pizza, whatever its flavor", 0},
     {"courier", OPT_COURIER, "URL", 0, "The external service that quotes deliveries (this server itself)", 0},
@@ -102,7 +102,7 @@ static const struct argp_option option_table[] = {
     {"max-conns", OPT_MAX_CONNS, "N", 0, "Connections at a time; beyond it accepting pauses (what the descriptor limit allows)", 0},
     {"max-conns-per-ip", OPT_MAX_CONNS_PER_IP, "N", 0, "Connections of one client (IPv6: one /64) at a time (no limit)", 0},
     {"group-max", OPT_GROUP, "N", 0, "Writes committed together at most (as many as are waiting)", 0},
-    {"audit", OPT_AUDIT, "FILE or URL", 0, "Prove the ledger of this database, print what was found, and exit 0 or 1", 0},
+    {"audit", OPT_AUDIT, "FILE|URL", 0, "Prove the ledger of this database, print what was found, and exit 0 or 1", 0},
     {0},
 };
 
