@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.contract
+
 ROUTES = {
     "/accounts": b'"name":"Ana"',
     "/orders": b'"flavor":"margherita","pizzas":1',

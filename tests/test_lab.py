@@ -228,6 +228,7 @@ def test_another_server_on_the_same_port_is_not_oneself(start_server, port, host
 
 # ---------------------------------------------------------------- the whole service, every wait in place
 
+@pytest.mark.contract
 def test_the_blocking_service_says_the_same_only_later(start_server, courier):
     server = start_server("--blocking", "--courier", courier.url)
     ana, bob = server.customer("Ana"), server.customer("Bob")
@@ -292,6 +293,7 @@ def test_a_hundred_timers_run_side_by_side(server):
     assert bystander.slowest < UNDISTURBED
 
 
+@pytest.mark.file
 def test_a_slow_query_keeps_only_queries_waiting(server, ana):
     """Of two slow queries the second waits for the first; somebody's balance waits for both; /healthz for none."""
     with Bystander(server) as bystander, server.connect() as one, server.connect() as two:
@@ -308,6 +310,7 @@ def test_a_slow_query_keeps_only_queries_waiting(server, ana):
     assert bystander.slowest < UNDISTURBED, f"expected /healthz at once, it took {bystander.slowest:.3f} s"
 
 
+@pytest.mark.contract
 def test_a_slow_query_for_nobody_ends(server, ana):
     with server.connect() as client:
         client.ask("GET", "/lab/thread?ms=10000")
@@ -324,6 +327,7 @@ def test_everybody_waits_while_the_loop_is_blocked(server):
     assert bystander.slowest >= 0.35
 
 
+@pytest.mark.contract
 def test_an_answer_says_what_it_waited_for(customer_of):
     ana = customer_of.customer()
     order = ana.order(prefer="wait=5")
@@ -356,6 +360,7 @@ def test_a_stall_is_logged_with_the_step_that_took_it_and_counted(start_server, 
 
 # ---------------------------------------------------------------- lost updates
 
+@pytest.mark.contract
 def test_money_goes_missing_between_reading_and_writing_but_not_in_the_ledger(start_server):
     server = start_server()
     for r in together(5, lambda i: server.api("POST", "/lab/lost-update")):
@@ -397,6 +402,7 @@ def test_what_is_asked_of_the_lab_is_bounded(customer_of, path):
     assert (r.status, r.problem) == (400, "bad-parameter"), f"got {r}"
 
 
+@pytest.mark.contract
 def test_looking_changes_nothing(server, ana):
     """Whatever a safe method asks of the lab, the next account has the next number and no money has moved."""
     before, entries = ana.id, len(ana.entries())

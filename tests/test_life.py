@@ -41,6 +41,7 @@ def assert_alive(server, within=1.0):
 
 # ---------------------------------------------------------------- clients that leave
 
+@pytest.mark.contract
 def test_a_vanished_client_still_gets_its_pizza_baked(start_server):
     """500 close right after sending, 250 reset right after sending, 250 reset while they wait for the oven. A reset can
     overtake the request itself, so of the second kind any number may have ordered; of the others all have."""
@@ -137,10 +138,12 @@ class Diary:
                 assert r.json() == answer
 
 
-def test_nothing_acknowledged_is_lost_by_twenty_times_kill_9(start_server, tmp_path):
+@pytest.mark.contract
+def test_nothing_acknowledged_is_lost_by_twenty_times_kill_9(start_server):
     """64 clients order and pay; then the plug is pulled. Twenty times, one database."""
-    db, options = tmp_path / "killed.db", ("--opening-credit", "100000000", "--log", "off")
-    server = start_server(*options, db=db)
+    options = "--opening-credit", "100000000", "--log", "off"
+    server = start_server(*options)
+    db = server.db
     customers = [server.customer(f"Number {i}") for i in range(64)]
     told = 0
     for round in range(20):
@@ -156,6 +159,7 @@ def test_nothing_acknowledged_is_lost_by_twenty_times_kill_9(start_server, tmp_p
     assert told >= 20 * 100, "expected something to have been acknowledged in every round"
 
 
+@pytest.mark.contract
 def test_a_baking_order_survives_kill_9_and_is_ready_when_promised(start_server):
     server = start_server("--bake-ms", "1500")
     ana = server.customer()
@@ -170,6 +174,7 @@ def test_a_baking_order_survives_kill_9_and_is_ready_when_promised(start_server)
 
 # ---------------------------------------------------------------- SIGTERM
 
+@pytest.mark.contract
 def test_sigterm_under_load_answers_every_request_that_was_read(start_server):
     """An order that was executed was read; so after the restart there must be exactly those that were answered."""
     server = start_server("--opening-credit", "100000000")
@@ -203,6 +208,7 @@ def test_sigterm_under_load_answers_every_request_that_was_read(start_server):
         assert placed == answered[i], f"expected the {answered[i]} orders that were answered, got {placed}"
 
 
+@pytest.mark.contract
 def test_sigterm_answers_long_polls_with_what_is_true_now(start_server):
     server = start_server("--bake-ms", "60000", "--drain", "30")
     ana = server.customer()
@@ -281,6 +287,7 @@ def test_ctrl_c_is_like_sigterm(start_server):
     assert server.process.wait(10) == 0
 
 
+@pytest.mark.contract
 def test_a_wait_that_begins_while_draining_is_cut_short(start_server):
     """The signal is there first, the requests come when it has not been heard yet: they are in time, and begin to wait only then."""
     server = start_server("--drain", "30", "--bake-ms", "60000")
@@ -302,12 +309,12 @@ def test_a_wait_that_begins_while_draining_is_cut_short(start_server):
     assert time.monotonic() - began < 5, f"expected it to leave at once, it took {time.monotonic() - began:.1f} s"
 
 
+@pytest.mark.contract
 def test_a_delivery_that_is_out_at_sigterm_is_finished(start_server):
     """We are our own courier: the call has to come in although the door is closed."""
     server = start_server("--drain", "30", "--bake-ms", "60000")
     ana = server.customer()
     order = ana.order().json()["id"]
-    other = sqlite3.connect(server.db, isolation_level=None)
     with server.connect() as client:
         slow = server.connect().ask("GET", "/lab/thread?ms=400")
         server.wait_for_metric("forno_db_busy", lambda busy: busy)
@@ -316,7 +323,6 @@ def test_a_delivery_that_is_out_at_sigterm_is_finished(start_server):
         server.terminate()
         assert client.response().status == 200
         slow.close()
-    other.close()
     server.stop()
 
 
@@ -586,6 +592,7 @@ def assert_recovers(server, customer, balance):
     assert_ledger_is_sound(server.db)
 
 
+@pytest.mark.file
 def test_a_locked_database_is_an_answer_not_a_standstill(start_server):
     server = start_server()
     ana = server.customer()
@@ -597,6 +604,7 @@ def test_a_locked_database_is_an_answer_not_a_standstill(start_server):
     assert_recovers(server, ana, ana.opening)
 
 
+@pytest.mark.file
 def test_a_database_that_is_moved_away_takes_no_orders_until_it_is_back(start_server, tmp_path):
     """What is written to a file without a name would be lost, so it must not be acknowledged."""
     server = start_server()
@@ -615,6 +623,7 @@ def test_a_database_that_is_moved_away_takes_no_orders_until_it_is_back(start_se
     assert_recovers(server, ana, ana.opening)
 
 
+@pytest.mark.file
 def test_an_order_that_is_paid_is_never_called_undone(start_server, tmp_path):
     """The database goes away while the pizza bakes: it cannot be looked at again, but that it was placed is known."""
     server = start_server("--bake-ms", "1500")
@@ -628,6 +637,7 @@ def test_an_order_that_is_paid_is_never_called_undone(start_server, tmp_path):
         assert ana.api("GET", r["Location"], prefer="wait=1").status == 503
 
 
+@pytest.mark.file
 def test_a_deleted_database_takes_no_orders(start_server, tmp_path):
     server = start_server()
     ana = server.customer()
@@ -637,6 +647,7 @@ def test_a_deleted_database_takes_no_orders(start_server, tmp_path):
     assert_writes_fail(server, ana)
 
 
+@pytest.mark.file
 def test_a_full_disk_refuses_orders_and_loses_none(start_server):
     """Full is what RLIMIT_FSIZE makes of a file: writing beyond it is an I/O error."""
     server = start_server("--log", "off", preexec=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
@@ -655,6 +666,7 @@ def test_a_full_disk_refuses_orders_and_loses_none(start_server):
     assert_recovers(server, ana, ana.opening - taken * PRICE)
 
 
+@pytest.mark.file
 def test_a_corrupt_database_is_refused_or_answered_with_5xx(start_server):
     """All pages but the first, which bears the schema, are overwritten."""
     server = start_server()
@@ -684,19 +696,17 @@ def waited_ms(r):
     return sum(float(ms) for ms in re.findall(r"dur=([0-9.]+)", r["Server-Timing"] or ""))
 
 
-def test_a_full_queue_refuses_at_once(start_server):
-    """While another process holds the database, the worker waits with what it has taken, at most 1,024 jobs, and as
+@pytest.mark.contract
+def test_a_full_queue_refuses_at_once(start_server, road):
+    """While another process holds the database, what has been taken waits, at most 1,024 jobs, and as
     many wait for it. The others are told no, and that without having waited."""
     server = start_server("--log", "off")
-    other = sqlite3.connect(server.db, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    clients = [server.connect() for _ in range(2200)]
-    for client in clients:
-        client.ask("POST", "/accounts", {"name": "A"})
-    wait_until(lambda: sum(client.is_readable_within(0) for client in clients) >= 100)
-    assert_alive(server)
-    other.execute("ROLLBACK")
-    other.close()
+    with road.held(server.db):
+        clients = [server.connect() for _ in range(2200)]
+        for client in clients:
+            client.ask("POST", "/accounts", {"name": "A"})
+        wait_until(lambda: sum(client.is_readable_within(0) for client in clients) >= 100)
+        assert_alive(server)
     answers = [client.response() for client in clients]
     assert {r.status for r in answers} <= {201, 503}, "expected accounts and refusals"
     at_once = [r for r in answers if r.status == 503 and waited_ms(r) < 500]

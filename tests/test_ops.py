@@ -78,11 +78,13 @@ def test_nothing_follows_a_304(server):
 
 # ---------------------------------------------------------------- health, metrics, description
 
+@pytest.mark.contract
 def test_the_server_is_healthy_and_ready(server):
     assert server.api("GET", "/healthz").status == 200
     assert server.api("GET", "/readyz").status == 200
 
 
+@pytest.mark.contract
 def test_an_answer_that_waited_for_the_database_says_so(server, ana):
     r = server.api("POST", "/accounts", {"name": "Ana"})
     assert re.search(r"\bdb;dur=\d+(\.\d+)?", r["Server-Timing"] or ""), f"expected Server-Timing: db;dur=…, got {r}"
@@ -122,6 +124,7 @@ def test_metrics_count_connections(start_server):
 
 # ---------------------------------------------------------------- problems
 
+@pytest.mark.contract
 def test_every_problem_seen_has_its_page(server, ana, bob):
     """Those that this test provokes, and those that any test of this run before it has met."""
     order = ana.order(1, prefer="wait=5").json()["id"]
@@ -222,6 +225,7 @@ def without_privileges():
         ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP: exec(2) will not grant it
 
 
+@pytest.mark.file
 @pytest.mark.parametrize("folder, file, why", [
     (0o555, None, "Permission denied: its directory"), (0o555, 0o644, "Permission denied: its directory"),
     (0o000, 0o644, "Permission denied: its directory"), (0o755, 0o000, "Permission denied: it must"),
@@ -247,6 +251,7 @@ def test_a_directory_or_a_file_in_the_way_is_named_truly(tmp_path):
     one_clear_line(["--port", "0", "--db", str(tmp_path / "missing" / "forno.db")], "No such file or directory: its directory")
 
 
+@pytest.mark.file
 def test_a_database_of_a_newer_forno_is_refused(start_server, tmp_path):
     server = start_server()
     server.stop()
@@ -329,6 +334,7 @@ def test_it_listens_on_ipv6_if_told(start_server):
         assert client.api("GET", "/healthz").status == 200
 
 
+@pytest.mark.file
 def test_audit_tells_a_sound_ledger_from_a_cooked_one(start_server):
     server = start_server()
     ana, bob = server.customer(), server.customer()

@@ -1,12 +1,13 @@
 """test_orders.py: the pizzeria. Orders leave as they get ready, not as they came; waiting costs nobody anything."""
 
 import re
-import sqlite3
 import time
 
 import pytest
 import wire
 from wire import TOLERANCE, seconds_since_epoch, together, wait_until
+
+pytestmark = pytest.mark.contract
 
 WAIT = {"prefer": "wait=10"}
 
@@ -304,7 +305,7 @@ def test_stale_comes_with_the_id_to_go_on_from(slow_oven):
     assert Listener(ana, last_event_id=stale.id).next() == ("placed", order)
 
 
-def test_two_servers_on_one_file_hear_of_each_other(start_server):
+def test_two_servers_on_one_database_hear_of_each_other(start_server):
     """Events of the other one are told within a second or so, none is lost, and who waits is woken."""
     one = start_server("--bake-ms", "60000")
     two = start_server("--bake-ms", "60000", db=one.db)
@@ -324,7 +325,7 @@ def test_two_servers_on_one_file_hear_of_each_other(start_server):
     assert listener.next() == ("cancelled", orders[0])
 
 
-def test_events_of_two_busy_servers_on_one_file_are_all_told(start_server):
+def test_events_of_two_busy_servers_on_one_database_are_all_told(start_server):
     """Both place as fast as they can, which both tell: in the same order, each once."""
     one = start_server("--bake-ms", "20", "--opening-credit", "100000000", "--log", "off")
     two = start_server("--bake-ms", "20", "--log", "off", db=one.db)
@@ -339,7 +340,7 @@ def test_events_of_two_busy_servers_on_one_file_are_all_told(start_server):
         assert len(set(events)) == len(events) and set(events) == expected, "expected each event once"
 
 
-def test_an_event_whose_commit_takes_long_is_not_left_out(start_server):
+def test_an_event_whose_commit_takes_long_is_not_left_out(start_server, road):
     """Another process is about to commit an order when one that was placed before gets ready: to tell that first would leave the other
     behind for good."""
     server = start_server("--bake-ms", "1000")
@@ -348,13 +349,8 @@ def test_an_event_whose_commit_takes_long_is_not_left_out(start_server):
     first = ana.order().json()
     assert listener.next() == ("placed", first["id"])
     placed, ready = (int(1000 * seconds_since_epoch(first[key])) for key in ("placed_at", "ready_at"))
-    other = sqlite3.connect(server.db, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    late = other.execute("INSERT INTO orders (account_id, flavor, pizzas, price_cents, placed_at_ms, ready_at_ms) "
-                         "VALUES (?, 'margherita', 1, 3500, ?, ?)", (ana.id, placed + 10, ready + 600000)).lastrowid
-    wait_until(lambda: listener.client.is_readable_within(0) or (1000 * time.time() > ready + 5 and server.metric("forno_db_busy")))
-    other.execute("COMMIT")
-    other.close()
+    with road.placing(server.db, ana.id, placed + 10, ready + 600000) as late:
+        wait_until(lambda: listener.client.is_readable_within(0) or (1000 * time.time() > ready + 5 and server.metric("forno_db_busy")))
     assert [listener.next(), listener.next()] == [("placed", late), ("ready", first["id"])]
 
 

@@ -153,6 +153,7 @@ def test_a_long_poll_is_waited_out(proxied, ana):
     assert time.monotonic() - began >= BAKED
 
 
+@pytest.mark.file
 def test_when_to_come_back_is_passed_on(proxied, ana):
     server, proxy, _ = proxied
     assert ana.order()["Retry-After"]
