@@ -49,7 +49,7 @@ def pytest_addoption(parser):
 
 
 def pytest_generate_tests(metafunc):
-    if "road" in metafunc.fixturenames:
+    if "road" in metafunc.fixturenames and not hasattr(metafunc.module, "road"):
         way = metafunc.config.getoption("road")
         marks = {mark.name for mark in metafunc.definition.iter_markers()}
         both = way == "both" and "contract" in marks and "file" not in marks

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 USER, PASSWORD = "forno", "pizza"  # no superuser: a few connections stay reserved for the one who is, ADMIN
 ADMIN = "admin"
@@ -238,9 +239,11 @@ class Cluster:
             sql(f"CREATE DATABASE {name} OWNER {USER} {options}")
         return self.url(name)
 
-    def url(self, database, password=PASSWORD, host=None, port=None, user=USER, **parameters):
-        more = "&".join(f"{name}={value}" for name, value in parameters.items())
-        return f"postgresql://{user}:{password}@{host or self.host}:{port or self.port}/{database}" + (f"?{more}" if more else "")
+    def url(self, database, password=PASSWORD, host=None, port=None, user=USER, others=(), **parameters):
+        """others: clusters that may have to stand in for this one."""
+        hosts = ",".join([f"{host or self.host}:{port or self.port}", *(f"{other.host}:{other.port}" for other in others)])
+        more = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in parameters.items())
+        return f"postgresql://{user}:{password}@{hosts}/{database}" + (f"?{more}" if more else "")
 
     def drop(self, url):
         with self.admin() as sql:

@@ -64,14 +64,14 @@ class Postgres:
     @contextmanager
     def held(self, db):
         with self.transaction(db) as sql:
-            sql("LOCK TABLE accounts, orders, entries IN ACCESS EXCLUSIVE MODE")
+            sql("LOCK TABLE forno.accounts, forno.orders, forno.entries IN EXCLUSIVE MODE")
             yield
             sql.connection.rollback()
 
     @contextmanager
     def placing(self, db, account, placed_ms, ready_ms):
         with self.transaction(db) as sql:
-            sql("SELECT 1 FROM accounts WHERE id = %s FOR UPDATE", account)  # whoever changes an account's orders holds the account
-            yield sql("INSERT INTO orders (account_id, flavor, pizzas, price_cents, placed_at_ms, ready_at_ms) "
+            sql("SELECT pg_advisory_xact_lock(forno.lock_of(%s))", account)  # whoever changes an account's orders holds the account
+            yield sql("INSERT INTO forno.orders (account_id, flavor, pizzas, price_cents, placed_at_ms, ready_at_ms) "
                       "VALUES (%s, 'margherita', 1, 3500, %s, %s) RETURNING id", account, placed_ms, ready_ms)[0][0]
             sql.connection.commit()

@@ -1,0 +1,770 @@
+"""test_postgres.py: the native road's own: what is said at start, what becomes of everybody while the database is in trouble, groups, and
+several Fornos in front of one database. What clients may rely on otherwise is tested on both roads: see conftest.py.
+
+Turns and seconds are few here; FORNO_KILLS=100 and FORNO_SECONDS=60 ask for as many as one wants. FORNO_QUIET=1 says that nobody else is
+using the machine: then the loop is held to what it promises, 20 ms a lap."""
+
+import os
+import re
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager
+
+import pg
+import pytest
+import roads
+from test_orders import Listener
+from test_upstream import NAME, a_file_of_hosts
+from wire import BINARY, IS_SANITIZED, Customer, Server, assert_ledger_is_sound, run, start_together, together, wait_until
+
+KILLS = int(os.environ.get("FORNO_KILLS", 3))
+SECONDS = float(os.environ.get("FORNO_SECONDS", 3))
+LONG_LAP = 0.016384 if os.environ.get("FORNO_QUIET") else 0.262144 if IS_SANITIZED else 0.065536  # a bound of the histogram of laps
+ORDER = {"flavor": "margherita", "pizzas": 1}
+PRICE = 3500
+RICH = "--opening-credit", "100000000000", "--log", "off"
+SOON = 12.0  # seconds until all is well again by itself, at most: a lane waits a second between two attempts, the machine may be busy
+
+
+pytestmark = pytest.mark.usefixtures("workshop")
+
+
+@pytest.fixture
+def cluster(workshop):
+    """One of the test's own, to do harm to."""
+    cluster = workshop.cluster()
+    yield cluster
+    cluster.destroy()
+
+
+@pytest.fixture
+def road(request):
+    return roads.Postgres(request.getfixturevalue("cluster" if "cluster" in request.fixturenames else "shared_cluster"))
+
+
+@pytest.fixture
+def url(shared_cluster):
+    """A database where no harm is done."""
+    url = shared_cluster.new_database()
+    yield url
+    shared_cluster.drop(url)
+
+
+def on(server, customer):
+    """The same customer, who asks another server."""
+    there = Customer.__new__(Customer)
+    there.__dict__ = {**customer.__dict__, "server": server}
+    return there
+
+
+# ---------------------------------------------------------------- at start
+
+def refusal(url, *words, **popen):
+    """It ends at once, and says why in one line that does not give away the password."""
+    began = time.monotonic()
+    status, out, err = run("--port", "0", "--db", url, timeout=30, **popen)
+    assert status == 1 and out == "", f"expected exit status 1, got {status} {out!r} {err!r}"
+    assert err.count("\n") == 1 and err.endswith("\n"), f"expected exactly one line on stderr, got {err!r}"
+    assert pg.PASSWORD not in err, f"expected the password to stay a secret, got {err!r}"
+    for word in words:
+        assert re.search(word, err, re.IGNORECASE), f"expected the line to speak of {word!r}, got {err!r}"
+    return time.monotonic() - began
+
+
+@contextmanager
+def libpq_is(tmp_path, content):
+    """What stands where libpq should: bytes, or None for a library without any function."""
+    library = tmp_path / "libpq.so.5"
+    if content is None:
+        subprocess.run(["cc", "-shared", "-o", library, "-x", "c", "/dev/null"], check=True)
+    else:
+        library.write_bytes(content)
+    yield {"LD_LIBRARY_PATH": str(tmp_path)}
+
+
+@pytest.mark.parametrize("content", [b"", b"not a library", None], ids=["empty", "nonsense", "too old"])
+def test_without_libpq_it_says_what_to_install(tmp_path, url, content):
+    with libpq_is(tmp_path, content) as env:
+        refusal(url, "libpq", env=env)
+
+
+def test_whoever_wants_a_file_needs_no_libpq(tmp_path):
+    with libpq_is(tmp_path, b"not a library") as env:
+        server = Server(tmp_path / "forno.db", tmp_path / "log", env=env)
+        assert server.customer().order().status == 202
+        server.stop()
+    linked = subprocess.run(["ldd", BINARY], capture_output=True, text=True).stdout
+    assert "libsqlite3" in linked and "libpq" not in linked, f"expected libpq to be loaded when it is wanted, got {linked}"
+
+
+@pytest.mark.parametrize("url", [
+    "postgresql://", "postgresql://[::1", "postgresql://u:{password}@127.0.0.1:1:2/x", "postgresql://u:{password}@127.0.0.1:99999/x",
+    "postgresql://u:{password}@127.0.0.1/x?no_such_option=1", "postgresql://u:{password}@127.0.0.1/x?sslmode=perhaps",
+    "postgresql://u:{password}%@127.0.0.1/x", "postgresql://u:{password}@127.0.0.1/x?connect_timeout"])
+def test_a_url_that_cannot_be_is_one_clear_line(workshop, url):
+    refusal(url.format(password=pg.PASSWORD))
+
+
+def test_who_may_not_come_in_is_told_so(shared_cluster, url):
+    name = pg.database_of(url)
+    refusal(shared_cluster.url(name, password="wrong"), "password")
+    refusal(shared_cluster.url(name, user="nobody_at_all"), "nobody_at_all")
+    refusal(shared_cluster.url("no_such_database"), "no_such_database")
+
+
+def test_a_database_where_nothing_may_be_created_is_refused(shared_cluster, url):
+    name = pg.database_of(url)
+    with shared_cluster.admin() as sql:
+        sql(f"ALTER DATABASE {name} OWNER TO {pg.ADMIN}")
+    refusal(url, "permission")
+    with shared_cluster.admin() as sql:
+        sql(f"ALTER DATABASE {name} OWNER TO {pg.USER}")
+
+
+def test_nobody_at_the_door_is_one_clear_line():
+    assert refusal(f"postgresql://u:{pg.PASSWORD}@127.0.0.1:{pg.free_port()}/x", "127.0.0.1") < 15
+
+
+@contextmanager
+def a_black_hole(accepts):
+    """A port where nothing is ever answered: by a program that does not read, or, once its queue is full, not even by the kernel."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100 if accepts else 0) as silent:
+        waiting = []
+        for _ in range(0 if accepts else 8):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex(silent.getsockname())
+            waiting.append(sock)
+        yield silent.getsockname()[1]
+        for sock in waiting:
+            sock.close()
+
+
+@pytest.mark.parametrize("accepts", [True, False], ids=["says nothing", "does not even answer the call"])
+def test_a_host_that_swallows_everything_is_one_clear_line(accepts):
+    """Trap: the black hole."""
+    with a_black_hole(accepts) as port:
+        assert refusal(f"postgresql://u:{pg.PASSWORD}@127.0.0.1:{port}/x", "127.0.0.1") < 15
+
+
+@pytest.mark.parametrize("accepts", [True, False], ids=["says nothing", "does not even answer the call"])
+def test_behind_a_host_that_swallows_everything_the_next_is_tried(shared_cluster, start_server, url, accepts):
+    with a_black_hole(accepts) as port:
+        began = time.monotonic()
+        server = start_server(db=url.replace("127.0.0.1:", f"127.0.0.1:{port},127.0.0.1:"))
+        assert time.monotonic() - began < 10
+        assert server.customer().order().status == 202
+
+
+SPOILED = {
+    "a newer forno": ("UPDATE forno.meta SET version = 9999", "newer"),
+    "another program": ("UPDATE forno.meta SET application = 'forge'", "another|not.*forno|forge"),
+    "another program's schema": ("DROP SCHEMA forno CASCADE; CREATE SCHEMA forno; CREATE TABLE forno.horses (id int)", "another|not.*forno"),
+    "a wrong type": ("ALTER TABLE forno.orders ALTER pizzas TYPE integer", r"orders.pizzas"),
+    "a missing column": ("ALTER TABLE forno.entries DROP COLUMN note", r"entries.note"),
+    "a missing table": ("DROP TABLE forno.keys CASCADE", r"keys"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_a_database_that_is_not_ours_is_refused_and_left_as_it_is(start_server, shared_cluster, url, how):
+    start_server(db=url).stop()
+    spoil, word = SPOILED[how]
+    with shared_cluster.admin(pg.database_of(url)) as sql:
+        sql(spoil)
+        described = "SELECT table_schema, table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'forno' ORDER BY 1, 2, 3"
+        before = sql(described)
+        refusal(url, word)
+        assert sql(described) == before
+
+
+def test_what_else_is_in_the_database_is_left_alone(start_server, shared_cluster, url):
+    with shared_cluster.admin(pg.database_of(url)) as sql:
+        sql("CREATE TABLE accounts (id text); INSERT INTO accounts VALUES ('not ours')")
+        server = start_server(db=url)
+        assert server.customer().order().status == 202
+        assert sql("SELECT * FROM public.accounts") == [("not ours",)]
+
+
+def test_several_may_begin_at_once(start_server, url):
+    """In an empty database: one of them makes the tables."""
+    servers = together(4, lambda i: start_server(db=url))
+    ana = servers[0].customer()
+    for server in servers:
+        assert on(server, ana).order().status == 202
+
+
+def test_a_restart_finds_what_there_was(start_server, url):
+    ana = start_server(db=url).customer()
+    order = ana.order().json()["id"]
+    ana.server.stop()
+    ana.server = start_server(db=url)
+    assert [order] == [o["id"] for o in ana.orders()] and ana.balance() == ana.opening - PRICE
+
+
+def test_a_unix_socket_will_do(start_server, shared_cluster, url):
+    server = start_server(db=f"postgresql://{pg.USER}@/{pg.database_of(url)}?host={shared_cluster.folder}&port={shared_cluster.port}")
+    assert server.customer().order().status == 202
+
+
+# ---------------------------------------------------------------- the audit
+
+def test_audit_tells_a_sound_ledger_from_a_cooked_one(start_server, shared_cluster, url):
+    server = start_server(db=url)
+    ana, bob = server.customer(), server.customer()
+    ana.transfer(bob.id, 100, "a")
+    order = ana.order().json()["id"]
+    ana.order()
+    ana.api("DELETE", f"/orders/{order}")
+    server.stop()
+    assert_ledger_is_sound(url)
+    for cook, undo in (("entries SET amount_cents = amount_cents + 1 WHERE id = (SELECT max(id) FROM forno.entries)",
+                        "entries SET amount_cents = amount_cents - 1 WHERE id = (SELECT max(id) FROM forno.entries)"),
+                       (f"accounts SET balance_cents = balance_cents + 1 WHERE id = {ana.id}",
+                        f"accounts SET balance_cents = balance_cents - 1 WHERE id = {ana.id}"),
+                       (f"orders SET price_cents = price_cents + 1 WHERE id = {order}",
+                        f"orders SET price_cents = price_cents - 1 WHERE id = {order}"),
+                       (f"orders SET cancelled_at_ms = NULL WHERE id = {order}",
+                        f"orders SET cancelled_at_ms = placed_at_ms WHERE id = {order}")):
+        with shared_cluster.admin(pg.database_of(url)) as sql:
+            sql(f"UPDATE forno.{cook}")
+            status, out, err = run("--audit", url)
+            assert status == 1 and (out + err).strip(), f"expected {cook} to be found, got {status} {out}{err}"
+            sql(f"UPDATE forno.{undo}")
+        assert_ledger_is_sound(url)
+
+
+def test_audit_of_nothing_is_1_and_creates_nothing(shared_cluster, url):
+    for nothing in (url, shared_cluster.url("no_such_database"), f"postgresql://u:{pg.PASSWORD}@127.0.0.1:{pg.free_port()}/x"):
+        status, out, err = run("--audit", nothing, timeout=30)
+        assert status == 1 and (out + err).strip() and pg.PASSWORD not in out + err, f"got {status} {out!r} {err!r}"
+    with shared_cluster.admin(pg.database_of(url)) as sql:
+        assert sql("SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'forno'") == [(0,)]
+
+
+# ---------------------------------------------------------------- trouble, later
+
+def long_laps(server):
+    """How many laps of the loop were longer than they may be."""
+    text = server.api("GET", "/metrics").body.decode()
+    within = int(re.search(rf'^forno_lap_seconds_bucket{{le="{re.escape(f"{LONG_LAP:g}")}"}} (\d+)$', text, re.MULTILINE)[1])
+    return int(re.search(r"^forno_lap_seconds_count (\d+)$", text, re.MULTILINE)[1]) - within
+
+
+class Patron:
+    """Orders on and on, each order under a key of its own, which is asked for again until it is known whether it was taken. Anything but
+    202, and 503 with Retry-After, is an error (response() checks that there is one)."""
+
+    def __init__(self, server, number):
+        self.customer, self.number, self.count = server.customer(f"Number {number}"), number, 0
+        self.taken, self.refused, self.slowest = {}, 0, 0.0
+
+    def order(self, server):
+        """One attempt at the present order. True: it was taken."""
+        key, began = f"{self.number}-{self.count}", time.monotonic()
+        r = server.api("POST", "/orders", ORDER, self.customer.token, idempotency_key=key)
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        assert r.status in (202, 503), f"got {r}"
+        if r.status == 202:
+            self.taken[key] = r.json()
+            self.count += 1
+        else:
+            self.refused += 1
+        return r.status == 202
+
+    def check(self, server):
+        """All that was acknowledged is there, nothing else is, and each was paid once."""
+        me = on(server, self.customer)
+        there = {order["id"]: order["ready_at"] for order in me.orders()}
+        acknowledged = {order["id"]: order["ready_at"] for order in self.taken.values()}
+        lost = {id: at for id, at in acknowledged.items() if there.get(id) != at}
+        assert not lost, f"lost: {lost}"
+        assert len(there) <= len(acknowledged) + 1, f"expected one order under each key, got {len(there)} for {len(acknowledged)}"
+        assert me.balance() == me.opening - PRICE * len(there)
+
+
+@contextmanager
+def patrons(server, count=8):
+    """So many of them order all the while. What they were told is checked at the end, against the ledger too."""
+    crowd, over = [Patron(server, i) for i in range(count)], threading.Event()
+
+    def live(i):
+        while not over.is_set():
+            crowd[i].order(server)
+
+    join = start_together(count, live)
+    try:
+        yield crowd
+    finally:
+        over.set()
+        join()
+    for patron in crowd:
+        wait_until(lambda: patron.order(server), seconds=SOON)
+        patron.check(server)
+
+
+def taken(crowd):
+    return sum(len(patron.taken) for patron in crowd)
+
+
+def refused(crowd):
+    return sum(patron.refused for patron in crowd)
+
+
+class Trouble:
+    """Each: what is done to the database, and undone."""
+
+    @staticmethod
+    @contextmanager
+    def killed(cluster, url):
+        cluster.kill()
+        yield
+        cluster.start()
+
+    @staticmethod
+    @contextmanager
+    def stopped(cluster, url):
+        cluster.stop()
+        yield
+        cluster.start()
+
+    @staticmethod
+    @contextmanager
+    def frozen(cluster, url):
+        cluster.freeze()
+        yield
+        cluster.thaw()
+
+    @staticmethod
+    @contextmanager
+    def out_of_connections(cluster, url):
+        cluster.limit_connections(0)
+        cluster.cut(url)
+        yield
+        cluster.limit_connections(-1)
+
+    @staticmethod
+    @contextmanager
+    def wrong_password(cluster, url):
+        cluster.change_password("another")
+        cluster.cut(url)
+        yield
+        cluster.change_password(pg.PASSWORD)
+
+    @staticmethod
+    @contextmanager
+    def read_only(cluster, url):
+        """As a primary that was dethroned."""
+        cluster.set(default_transaction_read_only="on")
+        yield
+        cluster.set(default_transaction_read_only="off")
+
+    @staticmethod
+    @contextmanager
+    def renamed(cluster, url):
+        """The database is not there any more."""
+        with cluster.admin() as sql:
+            sql(f"ALTER ROLE {pg.USER} NOLOGIN")
+            cluster.cut(url)
+            sql(f"ALTER DATABASE {pg.database_of(url)} RENAME TO away")
+            sql(f"ALTER ROLE {pg.USER} LOGIN")
+            yield
+            sql(f"ALTER DATABASE away RENAME TO {pg.database_of(url)}")
+
+
+@pytest.mark.parametrize("trouble", [name for name in vars(Trouble) if not name.startswith("_")])
+def test_trouble_is_waited_out(start_server, cluster, trouble):
+    """Orders are refused with 503 and Retry-After, /readyz says so, the loop never stands still; and all is well by itself afterwards."""
+    server = start_server(*RICH)
+    with patrons(server) as crowd:
+        wait_until(lambda: taken(crowd) >= 40)
+        with getattr(Trouble, trouble)(cluster, server.db):
+            wait_until(lambda: all(patron.refused for patron in crowd), seconds=SOON)
+            r = server.api("GET", "/readyz")
+            assert r.status == 503 and r["Retry-After"], f"expected not to be ready, got {r}"
+            r = server.api("POST", "/accounts", {"name": "Bob"})
+            assert r.status == 503, f"got {r}"
+            assert crowd[0].customer.api("GET", "/orders").status in ((200, 503) if trouble == "read_only" else (503,))
+            assert server.api("GET", "/healthz").status == 200
+        wait_until(lambda: server.api("GET", "/readyz").status == 200, seconds=SOON)
+        before = taken(crowd)
+        wait_until(lambda: taken(crowd) >= before + 40, seconds=SOON)
+    assert max(patron.slowest for patron in crowd) < 8, "expected nobody to wait for longer than a job may"
+    assert long_laps(server) == 0, "expected the loop never to stand still"
+    server.stop()
+    assert_ledger_is_sound(server.db)
+
+
+def test_a_database_that_restarts_is_found_again(start_server, cluster):
+    """Nobody need notice more than a pause: what waits for a short time is done then."""
+    server = start_server(*RICH)
+    with patrons(server) as crowd:
+        for _ in range(3):
+            before = taken(crowd)
+            wait_until(lambda: taken(crowd) >= before + 40, seconds=SOON)
+            cluster.restart()
+        before = taken(crowd)
+        wait_until(lambda: taken(crowd) >= before + 40, seconds=SOON)
+    assert long_laps(server) == 0
+    server.stop()
+    assert_ledger_is_sound(server.db)
+
+
+def test_connections_that_are_cut_now_and_then_lose_nothing(start_server, cluster):
+    server = start_server(*RICH)
+    with patrons(server) as crowd:
+        for _ in range(10):
+            before = taken(crowd)
+            wait_until(lambda: taken(crowd) >= before + 20, seconds=SOON)
+            assert cluster.cut(server.db) > 0
+    server.stop()
+    assert_ledger_is_sound(server.db)
+
+
+@pytest.fixture
+def small_disk(workshop, tmp_path):
+    """A file system of a few megabytes."""
+    if os.getuid():
+        pytest.skip("the kernel forbids mounting to all but root")
+    folder = workshop.folder / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder], capture_output=True).returncode:
+        folder.rmdir()
+        pytest.skip("the kernel forbids mounting here")
+    os.chown(folder, workshop.user.pw_uid, workshop.user.pw_gid)
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+    folder.rmdir()
+
+
+def test_a_full_disk_refuses_orders_and_loses_none(start_server, cluster, small_disk):
+    with cluster.admin() as sql:
+        sql(f"CREATE TABLESPACE small OWNER {pg.USER} LOCATION '{small_disk}'")
+    url = cluster.new_database(options="TABLESPACE small")
+    server = start_server(*RICH, db=url)
+    ballast = small_disk / "ballast"
+    with patrons(server) as crowd:
+        wait_until(lambda: taken(crowd) >= 20)
+        space = os.statvfs(small_disk)
+        ballast.write_bytes(b"\0" * (space.f_bfree * space.f_bsize))
+        wait_until(lambda: refused(crowd) >= 8, seconds=60)
+        assert server.api("GET", "/readyz").status == 503
+        assert crowd[0].customer.api("GET", "/orders").status == 200, "expected reads to go on"
+        ballast.unlink()
+        wait_until(lambda: server.api("GET", "/readyz").status == 200, seconds=SOON)
+        before = taken(crowd)
+        wait_until(lambda: taken(crowd) >= before + 20, seconds=SOON)
+    server.stop()
+    assert_ledger_is_sound(url)
+    with cluster.admin() as sql:
+        sql(f"DROP DATABASE {pg.database_of(url)} WITH (FORCE)")
+
+
+def test_it_leaves_in_time_though_the_database_is_frozen(start_server, cluster):
+    server = start_server("--drain", "2")
+    ana = server.customer()
+    cluster.freeze()
+    with server.connect() as client:
+        client.ask("POST", "/orders", ORDER, ana.token)
+        server.wait_for_metric("forno_requests_live", lambda n: n >= 2)
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 6
+    cluster.thaw()
+
+
+def test_a_wait_goes_on_while_the_database_is_away(start_server, cluster):
+    """The pizza bakes, database or not; what cannot be looked at again was placed all the same."""
+    server = start_server("--bake-ms", "1000")
+    ana = server.customer()
+    with server.connect() as client:
+        client.ask("POST", "/orders", ORDER, ana.token, prefer="wait=30")
+        wait_until(ana.orders)
+        cluster.freeze()
+        r = client.response()
+        cluster.thaw()
+    assert r.status in (201, 202) and r["Location"], f"expected it taken, got {r}"
+
+
+# ---------------------------------------------------------------- groups
+
+@pytest.fixture
+def standby(workshop, cluster):
+    standby = workshop.standby_of(cluster)
+    cluster.confirm_by("standby")
+    yield standby
+    standby.destroy()
+
+
+def test_nobody_is_told_before_the_group_is_committed(start_server, cluster, standby):
+    """The rows are there at once, the commit waits for a standby that does not answer."""
+    server = start_server(*RICH)
+    crowd = [server.customer() for _ in range(16)]
+    standby.freeze()
+    clients = [server.connect().ask("POST", "/orders", ORDER, customer.token, idempotency_key="k") for customer in crowd]
+    assert not any(client.is_readable_within(1.0 if i == 0 else 0) for i, client in enumerate(clients)), "expected no answer yet"
+    standby.thaw()
+    answers = [client.response() for client in clients]
+    assert [r.status for r in answers] == [202] * 16, f"got {answers}"
+    assert {r.json()["id"] for r in answers} == {order["id"] for customer in crowd for order in customer.orders()}
+
+
+def test_a_commit_that_nobody_confirms_is_never_called_done(start_server, cluster, standby):
+    """Traps: the cancelled wait acknowledges; nobody confirms. Without a key it is not known what has become of it, and that is said."""
+    server = start_server(*RICH)
+    ana = server.customer()
+    standby.freeze()
+    with server.connect() as bare, server.connect() as keyed:
+        began = time.monotonic()
+        bare.ask("POST", "/orders", ORDER, ana.token)
+        keyed.ask("POST", "/orders", ORDER, ana.token, idempotency_key="k")
+        answers = [bare.response(), keyed.response()]
+        took = time.monotonic() - began
+    assert [r.status for r in answers] == [503, 503] and took < 9, f"after {took:.1f} s: {answers}"
+    assert answers[0].problem == "outcome-unknown" and "key" in answers[0].json()["detail"].lower(), f"got {answers[0]}"
+    standby.thaw()
+    wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=SOON)
+    assert len(ana.orders()) in (1, 2), "expected one order under the key, and one of which nobody knew"
+    server.stop()
+    assert_ledger_is_sound(server.db)
+
+
+def transactions(cluster, url):
+    """The number of the next one that writes."""
+    with cluster.admin(pg.database_of(url)) as sql:
+        return int(sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")[0][0])
+
+
+def test_what_waits_together_is_committed_together(start_server, cluster):
+    """256 orders outstanding all the while: each transaction of the database serves several."""
+    server = start_server(*RICH)
+    customers = [server.customer(f"Number {i}") for i in range(64)]
+    before = transactions(cluster, server.db)
+
+    def order(i):
+        with server.connect() as client:
+            for _ in range(2):
+                for k in range(4):
+                    for customer in customers[i * 4:i * 4 + 4]:
+                        client.ask("POST", "/orders", ORDER, customer.token)
+                assert [client.response().status for _ in range(16)] == [202] * 16
+
+    together(16, order)
+    orders, written = 16 * 2 * 16, transactions(cluster, server.db) - before
+    assert written <= orders / 2, f"expected groups, {orders} orders took {written} transactions"
+    server.stop()
+    assert_ledger_is_sound(server.db)
+
+
+def test_one_failure_in_a_group_undoes_only_itself(start_server, cluster):
+    """Orders beyond one's means among good ones, all sent at once, many times."""
+    server = start_server("--opening-credit", "7000", "--log", "off")
+    for _ in range(5):
+        poor, rich = server.customer("Poor"), [server.customer(f"Number {i}") for i in range(8)]
+        clients = [server.connect().ask("POST", "/orders", {"flavor": "margherita", "pizzas": 3 if customer is poor else 1}, customer.token)
+                   for customer in (poor, *rich) for _ in range(2)]
+        statuses = [client.response().status for client in clients]
+        assert statuses == [409, 409] + 16 * [202], f"got {statuses}"
+        assert poor.balance() == 7000 and [customer.balance() for customer in rich] == [0] * 8
+
+
+# ---------------------------------------------------------------- kill -9
+
+def test_nothing_acknowledged_is_lost_by_kill_9(start_server, url):
+    """32 clients order with keys and pay each other; then the plug is pulled. Each asks again under the key of which he does not know."""
+    server = start_server(*RICH, db=url)
+    crowd = [Patron(server, i) for i in range(32)]
+    for turn in range(KILLS):
+        before = taken(crowd)
+
+        def live(i):
+            try:
+                while True:
+                    crowd[i].order(server)
+            except OSError:
+                pass
+            except AssertionError as end:
+                assert "the end" in str(end), end
+
+        join = start_together(32, live)
+        wait_until(lambda: taken(crowd) >= before + 64 + turn % 64)
+        server.kill()
+        join()
+        server = start_server(*RICH, db=url)
+
+        def look(i):
+            if crowd[i].count:
+                key = f"{i}-{crowd[i].count - 1}"
+                r = server.api("POST", "/orders", ORDER, crowd[i].customer.token, idempotency_key=key)
+                assert r["Idempotent-Replayed"] == "true" and r.json()["id"] == crowd[i].taken[key]["id"], f"got {r}"
+            assert crowd[i].order(server)
+
+        together(32, look)
+    for patron in crowd:
+        patron.check(server)
+    server.stop()
+    assert_ledger_is_sound(url)
+
+
+# ---------------------------------------------------------------- several Fornos
+
+def test_two_servers_move_money_both_ways_without_a_deadlock(start_server, url):
+    """Trap: groups that deadlock. The same eight customers pay each other, and order, by both servers."""
+    servers = [start_server(*RICH, db=url) for _ in range(2)]
+    ring = [servers[0].customer(f"Number {i}") for i in range(8)]
+    end, counts = time.monotonic() + SECONDS, [0] * 32
+
+    def pay(i):
+        server = servers[i % 2]
+        me, other = ring[i // 2 % 8], ring[(i // 2 + 1 + i // 16 * 6) % 8]
+        with server.connect() as client:
+            while time.monotonic() < end:
+                counts[i] += 1
+                body = {"to": other.id, "amount_cents": 1 + counts[i] % 99}
+                r = client.api("POST", "/transfers", body, me.token, idempotency_key=f"{i}-{counts[i]}")
+                assert r.status == 201, f"got {r}"
+                if counts[i] % 5 == 0:
+                    r = client.api("POST", "/orders", ORDER, me.token)
+                    assert r.status == 202, f"got {r}"
+
+    together(32, pay)
+    assert min(counts) > 1, "expected everybody to have had a turn"
+    orders = sum(len(customer.orders()) for customer in ring)
+    assert sum(customer.balance() for customer in ring) == 8 * ring[0].opening - PRICE * orders
+    for server in servers:
+        server.stop()
+    assert_ledger_is_sound(url)
+    print(f"{sum(counts)} transfers and {orders} orders in {SECONDS:g} s")
+
+
+def hearing(here, there, ana, count):
+    """How long after the answer to a cancellation here a long poll and a stream there know of it: lists of seconds."""
+    abroad, polls, streams = on(there, ana), [], []
+    with Listener(abroad) as listener:
+        for _ in range(count):
+            order = ana.order(100).json()["id"]
+            while listener.next() != ("placed", order):
+                pass
+            with there.connect() as waiting:
+                idle = there.metric("forno_requests_live")
+                waiting.ask("GET", f"/orders/{order}", token=ana.token, prefer="wait=60")
+                there.wait_for_metric("forno_requests_live", lambda n: n > idle)
+                assert here.api("DELETE", f"/orders/{order}", token=ana.token).status == 200
+                began = time.monotonic()
+                assert waiting.response().json()["status"] == "cancelled"
+                polls.append(time.monotonic() - began)
+                assert listener.next() == ("cancelled", order)
+                streams.append(time.monotonic() - began)
+    return sorted(polls), sorted(streams)
+
+
+@pytest.mark.parametrize("listen", ["on", "off"])
+def test_a_change_by_one_server_is_heard_of_by_the_other(start_server, shared_cluster, url, listen):
+    """By LISTEN at once; by looking again where a pooler in between does not let one listen."""
+    there = url if listen == "on" else shared_cluster.url(pg.database_of(url), options="-c forno.listen=off")
+    one, two = start_server("--bake-ms", "60000", db=there), start_server("--bake-ms", "60000", db=there)
+    polls, streams = hearing(one, two, one.customer(), 9 if listen == "on" else 3)
+    bound = (0.02 if os.environ.get("FORNO_QUIET") else 0.2) if listen == "on" else 1.5
+    for kind, heard in ("long poll", polls), ("stream", streams):
+        assert heard[len(heard) // 2] < bound, f"expected a {kind} to know within {bound} s, got {heard}"
+    print(f"LISTEN {listen}: long poll {1000 * polls[len(polls) // 2]:.1f} ms, stream {1000 * streams[len(streams) // 2]:.1f} ms")
+
+
+def test_what_was_missed_by_one_server_is_replayed_by_the_other(start_server, url):
+    one, two = start_server("--bake-ms", "60000", db=url), start_server("--bake-ms", "60000", db=url)
+    ana = one.customer()
+    with Listener(ana) as listener:
+        first = ana.order().json()["id"]
+        assert listener.next() == ("placed", first)
+        last = listener.id
+    second = ana.order().json()["id"]
+    ana.api("DELETE", f"/orders/{first}")
+    one.kill()
+    with Listener(on(two, ana), last_event_id=last) as listener:
+        assert [listener.next() for _ in range(2)] == [("placed", second), ("cancelled", first)]
+
+
+# ---------------------------------------------------------------- one lane
+
+def test_a_slow_query_keeps_its_lane_waiting_and_nobody_else(start_server, url):
+    server = start_server(db=url)
+    ana = server.customer()
+    with server.connect() as slow:
+        slow.ask("GET", "/lab/thread?ms=3000")
+        server.wait_for_metric("forno_requests_live", lambda n: n >= 2)
+        began = time.monotonic()
+        for _ in range(20):
+            assert ana.balance() >= 0 and ana.order().status == 202 and server.api("GET", "/readyz").status == 200
+        took = time.monotonic() - began
+        assert not slow.is_readable_within(0) and took < 2.5, f"expected reads and writes to go on, they took {took:.2f} s"
+        r = slow.response()
+    assert r.status == 200 and r.json()["waited_ms"] >= 3000 and "db;dur=3" in r["Server-Timing"], f"got {r}"
+    assert long_laps(server) == 0
+
+
+# ---------------------------------------------------------------- names
+
+def test_a_look_up_that_hangs_stops_nobody(start_server, cluster, tmp_path):
+    """Trap: DNS on the loop. The name is known at first; then it is to be had only from a server that is silent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        try:
+            silent.bind(("127.0.0.1", 53))
+        except OSError:
+            pytest.skip("the kernel forbids the port of name servers here")
+        (tmp_path / "resolver").write_text("nameserver 127.0.0.1\noptions timeout:2 attempts:2\n")
+        with a_file_of_hosts(tmp_path, f"127.0.0.1 {NAME}\n") as (hosts, enter):
+            url = cluster.new_database()
+            server = start_server(*RICH, db=url.replace("127.0.0.1", NAME), preexec=enter)
+            ana = server.customer()
+            assert ana.order().status == 202
+            hosts.write_text("")
+            assert cluster.cut(url) > 0
+            wait_until(lambda: is_waiting(silent), seconds=SOON)
+            for _ in range(5):
+                assert server.api("GET", "/healthz").status == 200
+            assert ana.order(idempotency_key="k").status == 503
+            hosts.write_text(f"127.0.0.1 {NAME}\n")
+            wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=3 * SOON)
+            assert long_laps(server) == 0
+    server.stop()
+    assert_ledger_is_sound(url)
+
+
+def is_waiting(sock):
+    """Has somebody asked it something?"""
+    try:
+        return bool(sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return False
+
+
+# ---------------------------------------------------------------- failover
+
+def test_when_the_primary_dies_the_standby_takes_over(start_server, cluster, standby):
+    """Nothing acknowledged is lost, and nobody but the administrator does anything."""
+    url = cluster.new_database()
+    server = start_server(*RICH, db=cluster.url(pg.database_of(url), others=[standby]))
+    with patrons(server, 16) as crowd:
+        wait_until(lambda: taken(crowd) >= 100, seconds=SOON)
+        cluster.kill()
+        standby.promote()
+        before = taken(crowd)
+        wait_until(lambda: taken(crowd) >= before + 100, seconds=SOON)
+    assert long_laps(server) == 0
+    server.stop()
+    assert_ledger_is_sound(standby.url(pg.database_of(url)))
+
+
+def test_a_dethroned_primary_is_left_by_all_lanes(start_server, cluster, standby):
+    """Trap: the idle lane. What was ordered from the new one is not looked for at the old one, which is still there and readable."""
+    url = cluster.new_database()
+    server = start_server(*RICH, db=cluster.url(pg.database_of(url), others=[standby]))
+    ana = server.customer()
+    assert ana.order().status == 202 and len(ana.orders()) == 1
+    standby.promote()
+    cluster.set(synchronous_standby_names="''", default_transaction_read_only="on")
+    wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=SOON)
+    for _ in range(20):
+        assert len(ana.orders()) == 2 and server.api("GET", "/readyz").status == 200
