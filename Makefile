@@ -20,6 +20,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev libpq-dev
 DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest python3-pytest-xdist curl strace universal-ctags spin sqlite3
 DEBS_PROXY = nginx-light haproxy
+DEBS_PG    = postgresql python3-psycopg2
 DEBS_PAGE  = chromium chromium-driver python3-selenium
 DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
 DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin universal-ctags python3
@@ -63,6 +64,8 @@ help:
 	@echo 'make steps    eight small servers, each waiting in another way: docs/guide/steps'
 	@echo 'make compare  these eight and Forno under the same load, on this machine; QUICK=1: within a minute'
 	@echo 'make exercise the exercises of the guide; N=1: begin one, or have it checked'
+	@echo 'make roads    SQLite and PostgreSQL under the same load, in one table; four minutes; wants make need-postgres'
+	@echo 'make failover PostgreSQL: the primary dies under load, its standby takes over; and the same without confirmation, to compare'
 	@echo 'make format   apply clang-format'
 	@echo 'make compile-commands  compile_commands.json, for editors'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): binary, forno(1), units for systemd, documents; make uninstall'
@@ -88,14 +91,16 @@ endef
 need-build:
 	$(call need,$(DEBS_BUILD))
 # Ubuntu has no Chromium among its packages, only a snap: there the tests of the page are skipped, and say so.
-# In CI nothing may go untested. Elsewhere the proxies are left out: Debian would start them, on port 80.
+# In CI nothing may go untested. Elsewhere the proxies and PostgreSQL are left out: Debian would start them, on ports 80 and 5432.
 need-test:
-	$(call need,$(DEBS_TEST) $(if $(CI),$(DEBS_PROXY)))
+	$(call need,$(DEBS_TEST) $(if $(CI),$(DEBS_PROXY) $(DEBS_PG)))
 	@! apt-cache policy chromium-driver 2>/dev/null | grep -q 'Candidate: [0-9]' || $(MAKE) --no-print-directory need-page
 need-page:
 	$(call need,$(DEBS_PAGE))
 need-proxies:
 	$(call need,$(DEBS_PROXY))
+need-postgres:
+	$(call need,$(DEBS_PG))
 need-check:
 	$(call need,$(DEBS_CHECK))
 need-fuzz:
@@ -283,6 +288,16 @@ siege: server
 demo: server
 	@$(PYTHON) bench/demo.py ./server
 
+# Both roads to a database, under the same load. ROADS_ARGS='--turns 1': for a glance.
+roads: server
+	$(call need,wrk)
+	$(PYTHON) bench/roads.py $(ROADS_ARGS)
+
+# What clients see while a primary dies. The second run is the control: it has to lose something.
+failover: server
+	$(PYTHON) tests/failover.py $(FAILOVER_ARGS)
+	$(PYTHON) tests/failover.py --async
+
 # ---- the rest ------------------------------------------------------------------------------------------------------------------
 
 # Packagers set DESTDIR, PREFIX=/usr and, where their units live elsewhere, UNITDIR. SERVER is what is installed as forno.
@@ -312,8 +327,8 @@ uninstall:
 clean:
 	rm -rf build server
 
-.PHONY: all bench check clean compile-commands compiles corpora demo follow format fuzz fuzz-keep help \
-  install layering llhttp model need-build need-check need-fuzz need-page need-proxies need-test run \
+.PHONY: all bench check clean compile-commands compiles corpora demo failover follow format fuzz fuzz-keep help \
+  install layering llhttp model need-build need-check need-fuzz need-page need-postgres need-proxies need-test run \
   run-asan run-fuzz run-torture run-tsan screenshots siege test torture tsan uninstall
 
 # ---- the guide: its steps, their comparison, its exercises -----------------------------------------------------------------------
