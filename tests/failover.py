@@ -8,7 +8,9 @@ looked for.
     failover.py               the standby confirms every commit: nothing may be lost
     failover.py --async       it follows as it can. This is the control: if nothing is lost here, the other run has proved nothing
     failover.py --freeze      the primary is not killed but stopped in its tracks: nobody is told that it is gone
-    failover.py --turns 5     so many times; the last line is for all of them"""
+    failover.py --turns 5     so many times; the last line is for all of them
+    failover.py --url 'postgresql://forno@db1:5432,db2:5432/forno' --do 'ssh db1 halt -fp'
+                              a database that is there already, and what happens to it; somebody else has to promote the standby"""
 
 import argparse
 import os
@@ -162,23 +164,63 @@ def look_for(clients, sql):
     return [(c.account, key) for c in clients for _, key, order in c.acknowledged if there.get((c.account, key)) != order]
 
 
-def fail_over(workshop, tmp, options):
-    """One turn: (acknowledged, lost, longest gap, promoted after)."""
-    primary = workshop.cluster(fsync="on")
-    standby = workshop.standby_of(primary)
-    if not options.asynchronous:
-        primary.confirm_by("standby")
-    url = primary.new_database()
-    hosts, fornos, nginx, over = primary.url(pg.database_of(url), others=[standby]), [], None, threading.Event()
+class Pair:
+    """A primary and its standby, made for one turn."""
+
+    def __init__(self, workshop, options):
+        self.options = options
+        self.primary = workshop.cluster(fsync="on")
+        self.standby = workshop.standby_of(self.primary)
+        if not options.asynchronous:
+            self.primary.confirm_by("standby")
+        self.name = pg.database_of(self.primary.new_database())
+        self.url, self.after = self.primary.url(self.name, others=[self.standby]), self.standby.url(self.name)
+
+    def catastrophe(self, happened):
+        """Let it happen; happened("…") notes when."""
+        if self.options.asynchronous:
+            # What a slow network does, made certain: the standby is half a second behind.
+            os.kill(self.primary.worker("walsender"), signal.SIGSTOP)
+            time.sleep(0.5)
+        (self.primary.freeze if self.options.freeze else self.primary.kill)()
+        happened("the primary is frozen" if self.options.freeze else "the primary is dead")
+        time.sleep(self.options.promote_after)
+        self.standby.promote()
+        happened("the standby is promoted")
+
+    def close(self):
+        self.primary.destroy()
+        self.standby.destroy()
+
+
+class Given:
+    """A database that is there, and a command that harms it."""
+
+    def __init__(self, options):
+        self.url = self.after = options.url
+        self.command = options.command
+
+    def catastrophe(self, happened):
+        happened("it begins")
+        subprocess.run(self.command, shell=True, check=True)
+        happened("it is done")
+
+    def close(self):
+        pass
+
+
+def fail_over(pair, tmp, options):
+    """One turn: (acknowledged, lost, longest gap, how long after the last thing that happened it ended, the audit's verdict)."""
+    fornos, nginx, over = [], None, threading.Event()
     with open(tmp / "log", "a") as log:
         try:
-            fornos = [start_forno(hosts, log) for _ in range(2)]
+            fornos = [start_forno(pair.url, log) for _ in range(2)]
             nginx, ports = start_nginx(tmp, [port for _, port in fornos])
             clients = [Client(i, ports, over) for i in range(CLIENTS)]
             began = time.monotonic()
             for client in clients:
                 client.start()
-            promoted = watch(clients, primary, standby, began, options)
+            last = watch(clients, pair, began, options.seconds)
             over.set()
             for client in clients:
                 client.join(30)
@@ -188,43 +230,32 @@ def fail_over(workshop, tmp, options):
                 if process:
                     process.send_signal(signal.SIGTERM)
                     process.wait(20)
-    with standby.admin(pg.database_of(url)) as sql:
+    connection = pg.psycopg2().connect(pair.after, target_session_attrs="read-write", connect_timeout=2)
+    with pg.Session(connection) as sql:
         lost = look_for(clients, sql)
-    audit = subprocess.run([SERVER, "--audit", standby.url(pg.database_of(url))], capture_output=True, text=True)
+    audit = subprocess.run([SERVER, "--audit", pair.after], capture_output=True, text=True)
     gap, when = longest_gap(clients, began)
     acknowledged = sum(len(c.acknowledged) for c in clients)
     print(f"acknowledged {acknowledged:,}, lost {len(lost):,}; nobody was served for {gap:.2f} s at the longest, from second {when:.2f} on; "
-          f"the audit says {'sound' if audit.returncode == 0 else 'NOT SOUND: ' + audit.stdout + audit.stderr}", flush=True)
-    for cluster in primary, standby:
-        cluster.destroy()
-    return acknowledged, len(lost), gap, when + gap - promoted, audit.returncode
+          f"the audit says {'sound' if audit.returncode == 0 else 'NOT SOUND: ' + audit.stdout + audit.stderr}\n", flush=True)
+    return acknowledged, len(lost), gap, when + gap - last, audit.returncode
 
 
-def watch(clients, primary, standby, began, options):
-    """Let it happen, and tell of it. Returns when the standby was promoted, in seconds since it began."""
-    happened = {}
+def watch(clients, pair, began, seconds):
+    """Let it happen, and tell of it. Returns when the last thing happened, in seconds since it began."""
+    happened = []
 
-    def catastrophe():
+    def happen():
         time.sleep(max(0, began + AFTER - time.monotonic()))
-        if options.asynchronous:
-            # What a slow network does, made certain: the standby is half a second behind.
-            os.kill(primary.worker("walsender"), signal.SIGSTOP)
-            time.sleep(0.5)
-        (primary.freeze if options.freeze else primary.kill)()
-        happened["died"] = time.monotonic() - began
-        time.sleep(options.promote_after)
-        standby.promote()
-        happened["promoted"] = time.monotonic() - began
+        pair.catastrophe(lambda what: happened.append((time.monotonic() - began, what)))
 
-    thread = threading.Thread(target=catastrophe, daemon=True)
+    thread = threading.Thread(target=happen, daemon=True)
     thread.start()
-    for second in range(options.seconds):
+    for second in range(seconds):
         time.sleep(max(0, began + second + 1.02 - time.monotonic()))
-        events = [f"{'the primary is frozen' if name == 'died' and options.freeze else 'the primary died' if name == 'died' else 'the standby was promoted'}"
-                  f" at {at:.2f} s" for name, at in happened.items() if second <= at < second + 1]
-        tell(clients, began, second, ", ".join(events))
+        tell(clients, began, second, ", ".join(f"{what} at {at:.2f} s" for at, what in list(happened) if second <= at < second + 1))
     thread.join(60)
-    return happened["promoted"]
+    return happened[-1][0]
 
 
 def main():
@@ -234,16 +265,23 @@ def main():
     parser.add_argument("--turns", type=int, default=1)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--promote-after", type=float, default=0.4, help="seconds between the end of the primary and the promotion")
+    parser.add_argument("--url", help="a database that is there already")
+    parser.add_argument("--do", dest="command", default="true", help="with --url: the command that harms it")
     options = parser.parse_args()
     try:
-        workshop = pg.Workshop()
+        pg.psycopg2()
+        workshop = None if options.url else pg.Workshop()
     except pg.Missing as why:
         sys.exit(str(why))
-    tmp = Path(tempfile.mkdtemp(prefix="forno-failover-"))
+    tmp, turns = Path(tempfile.mkdtemp(prefix="forno-failover-")), []
     try:
-        turns = [fail_over(workshop, tmp, options) for _ in range(options.turns)]
+        for _ in range(options.turns):
+            pair = Given(options) if options.url else Pair(workshop, options)
+            turns.append(fail_over(pair, tmp, options))
+            pair.close()
     finally:
-        workshop.close()
+        if workshop:
+            workshop.close()
         shutil.rmtree(tmp, ignore_errors=True)
     lost = sum(turn[1] for turn in turns)
     print(f"{options.turns} times, {'asynchronous (the control: it has to lose)' if options.asynchronous else 'synchronous'}: "
