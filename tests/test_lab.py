@@ -139,6 +139,7 @@ def test_a_failed_call_is_shown_and_the_loop_does_not_wait_for_another(start_ser
     assert b"  failed\n" in server.api("GET", "/lab/socket?n=5", accept="text/plain").body
 
 
+@pytest.mark.file
 def test_a_courier_that_hangs_holds_a_loop_that_waits_in_place_once(start_server):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         courier = "--courier", "http://127.0.0.1:%d" % silent.getsockname()[1]
@@ -175,6 +176,7 @@ def test_several_fan_outs_share_the_calls_and_some_may_be_too_many(start_server)
 
 # ---------------------------------------------------------------- blocking on oneself
 
+@pytest.mark.file
 def test_a_loop_that_would_wait_for_itself_says_so(server, start_server):
     def assert_refused(server, path, token=None):
         began = time.monotonic()
@@ -228,7 +230,7 @@ def test_another_server_on_the_same_port_is_not_oneself(start_server, port, host
 
 # ---------------------------------------------------------------- the whole service, every wait in place
 
-@pytest.mark.contract
+@pytest.mark.file
 def test_the_blocking_service_says_the_same_only_later(start_server, courier):
     server = start_server("--blocking", "--courier", courier.url)
     ana, bob = server.customer("Ana"), server.customer("Bob")
@@ -265,6 +267,7 @@ def test_the_blocking_service_says_the_same_only_later(start_server, courier):
     assert_ledger_is_sound(server.db)
 
 
+@pytest.mark.file
 def test_in_the_blocking_service_everybody_waits_for_everything(start_server, courier):
     server = start_server("--blocking", "--courier", courier.url)
     ana = server.customer()

@@ -328,6 +328,7 @@ def test_a_delivery_that_is_out_at_sigterm_is_finished(start_server):
 
 # ---------------------------------------------------------------- one thing at a time
 
+@pytest.mark.file
 @pytest.mark.parametrize("path", ["/orders/{}", "/lab/timer?ms=10000", "/lab/thread?ms=10000", "/lab/block?ms=10000"])
 def test_ctrl_c_is_heard_by_a_synchronous_server_too(path, start_server):
     server = start_server("--blocking", "--bake-ms", "600000")
@@ -344,6 +345,7 @@ def test_ctrl_c_is_heard_by_a_synchronous_server_too(path, start_server):
     assert time.monotonic() - began < 2
 
 
+@pytest.mark.file
 def test_a_synchronous_server_stands_still_for_ten_seconds_at_most(start_server):
     server = start_server("--blocking", "--bake-ms", "600000")
     ana = server.customer()
