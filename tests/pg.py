@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from urllib.parse import quote
 
-USER, PASSWORD = "forno", "pizza"  # no superuser: a few connections stay reserved for the one who is, ADMIN
+USER, PASSWORD = "forno", "Quattro-Stagioni"  # no superuser: a few connections stay reserved for the one who is, ADMIN
 ADMIN = "admin"
 PROMPT = 30.0  # seconds for anything that PostgreSQL does at once
 COMFORT = {"shared_buffers": "32MB", "autovacuum": "off", "fsync": "off", "log_min_messages": "fatal", "max_wal_size": "256MB"}
@@ -231,13 +231,15 @@ class Cluster:
     def admin(self, database="postgres"):
         return Session(self.connect(database))
 
-    def new_database(self, name=None, options=""):
-        """An empty one, of USER; returns its URL."""
+    def new_database(self, owner=USER, options=""):
+        """An empty one; returns its URL. An owner who is not there is made, with the same password."""
         self.count += 1
-        name = name or f"forno_{self.count}"
+        name = f"forno_{self.count}"
         with self.admin() as sql:
-            sql(f"CREATE DATABASE {name} OWNER {USER} {options}")
-        return self.url(name)
+            if not sql("SELECT 1 FROM pg_roles WHERE rolname = %s", owner):
+                sql(f"CREATE ROLE {owner} LOGIN PASSWORD '{PASSWORD}'")
+            sql(f"CREATE DATABASE {name} OWNER {owner} {options}")
+        return self.url(name, user=owner)
 
     def url(self, database, password=PASSWORD, host=None, port=None, user=USER, others=(), **parameters):
         """others: clusters that may have to stand in for this one."""
@@ -251,24 +253,18 @@ class Cluster:
 
     # --- what can be done to it
 
-    def sessions(self, url):
-        """The backends of those who are connected to this database."""
-        with self.admin() as sql:
-            return [pid for pid, in sql("SELECT pid FROM pg_stat_activity WHERE datname = %s AND usename = %s", database_of(url), USER)]
-
     def cut(self, url):
         """End all sessions of this database, as an administrator may. Returns how many there were."""
         with self.admin() as sql:
-            return len(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND usename = %s", database_of(url), USER))
+            return len(sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database_of(url)))
 
-    def change_password(self, password):
+    def alter_database(self, url, change):
         with self.admin() as sql:
-            sql(f"ALTER ROLE {USER} PASSWORD '{password}'")
+            sql(f"ALTER DATABASE {database_of(url)} {change}")
 
-    def limit_connections(self, count):
-        """For USER; -1: no limit but the cluster's."""
+    def change_password(self, user, password):
         with self.admin() as sql:
-            sql(f"ALTER ROLE {USER} CONNECTION LIMIT {count}")
+            sql(f"ALTER ROLE {user} PASSWORD '{password}'")
 
     def set(self, **settings):
         """Change settings that need no restart."""
