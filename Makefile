@@ -328,7 +328,7 @@ clean:
 	rm -rf build server
 
 .PHONY: all bench check clean compile-commands compiles corpora demo failover follow format fuzz fuzz-keep help \
-  install layering llhttp model need-build need-check need-fuzz need-page need-postgres need-proxies need-test run \
+  install layering llhttp model need-build need-check need-fuzz need-page need-postgres need-proxies need-test roads run \
   run-asan run-fuzz run-torture run-tsan screenshots siege test torture tsan uninstall
 
 # ---- the guide: its steps, their comparison, its exercises -----------------------------------------------------------------------
