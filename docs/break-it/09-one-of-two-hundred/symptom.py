@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""Symptom 9: two hundred ask the database at once."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from kit import Watcher, show  # noqa: E402
+
+CLIENTS = 200
+
+
+def act(stage):
+    server = stage.start()
+    watcher, ana = Watcher(server), server.customer()
+    clients = [server.connect() for _ in range(CLIENTS)]
+    slow = server.connect().ask("GET", "/lab/thread?ms=300")  # the worker is busy, and finds all the others together afterwards
+    watcher.look()
+    for client in clients:
+        client.ask("GET", f"/accounts/{ana.id}", token=ana.token)
+    watcher.saw(lambda: all(client.is_readable_within(0) for client in clients))
+    answered = sum(client.is_readable_within(0) for client in clients)
+    slow.close()
+    return (answered == CLIENTS, f"{CLIENTS} clients asked at once; the database has done its work, and {answered} were answered",
+            f"{CLIENTS} clientes perguntaram ao mesmo tempo; o banco de dados fez o seu trabalho, e {answered} tiveram resposta")
+
+
+show(act)
