@@ -18,7 +18,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 
 # The same by their names in Debian and Ubuntu.
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev libpq-dev
-DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest python3-pytest-xdist curl strace universal-ctags spin sqlite3
+DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest python3-pytest-xdist curl strace universal-ctags spin sqlite3 git
 DEBS_PROXY = nginx-light haproxy
 DEBS_PG    = postgresql python3-psycopg2
 DEBS_PAGE  = chromium chromium-driver python3-selenium
@@ -55,6 +55,7 @@ help:
 	@echo 'make torture  SECONDS=60: the ledger under random work, kills, full disks and lost connections; then a fault at every step'
 	@echo 'make fuzz     SECONDS=60: install what is missing, fuzz the parser, the outbound client and the server that long each'
 	@echo 'make llhttp   what another parser makes of the requests that the fuzzers have kept; wants npm'
+	@echo 'make break    twelve classic bugs to find and cure: lists them; N=4 puts one into a copy of the source, make mend N=4 judges your cure'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering, the model of the hand-over'
 	@echo 'make screenshots  DIR=build/screenshots: pictures of the page'
 	@echo 'make follow   one order, each system call beside the functions that made it'
@@ -174,7 +175,7 @@ tsan: need-test
 
 # Without those tests in which there is nothing between our threads that the others do not have.
 run-tsan: build/tsan/server build/tsan/server-faults $(UNITS:%=build/tsan/%)
-	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation ci docs every_step exercises json page proxies steps stream))
+	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation break_it ci docs every_step exercises json page proxies steps stream))
 
 # SECONDS for each of these. FORNO_TORTURE_SEED repeats a torture; build/fuzz/NAME FILE repeats a finding of the fuzzer.
 torture fuzz: SECONDS = 60
@@ -233,6 +234,13 @@ build/fuzz/fuzz_upstream: WRAPPED = $(WORLD)
 build/fuzz/fuzz_server: WRAPPED = $(WORLD) $(OURS)
 build/fuzz/fuzz_%:
 	$(CC) $(FUZZ) -fsanitize=fuzzer -o $@ $^ $(WRAPPED:%=-Wl,--wrap=%) $(PKG_LIBS)
+
+# ---- the lab of bugs: docs/break-it/README.md -------------------------------------------------------------------------------
+
+need-lab:
+	$(call need,$(DEBS_TEST))
+break mend: need-lab
+	@$(PYTHON) docs/break-it/lab.py $@ $(N)
 
 # ---- checks -----------------------------------------------------------------------------------------------------------------
 
@@ -327,9 +335,10 @@ uninstall:
 clean:
 	rm -rf build server
 
-.PHONY: all bench check clean compile-commands compiles corpora demo failover follow format fuzz fuzz-keep help \
-  install layering llhttp model need-build need-check need-fuzz need-page need-postgres need-proxies need-test roads run \
-  run-asan run-fuzz run-torture run-tsan screenshots siege test torture tsan uninstall
+.PHONY: all bench break check check-steps clean clean-steps compare compile-commands compiles corpora demo \
+  exercise failover follow format fuzz fuzz-keep help install layering llhttp mend model need-build \
+  need-check need-fuzz need-lab need-page need-postgres need-proxies need-steps need-test roads run \
+  run-asan run-fuzz run-torture run-tsan screenshots siege steps test torture tsan uninstall
 
 # ---- the guide: its steps, their comparison, its exercises -----------------------------------------------------------------------
 
@@ -367,4 +376,3 @@ compare: need-build need-steps
 exercise: need-steps
 	@$(PYTHON) docs/guide/exercises/exercise.py $(N)
 
-.PHONY: need-steps steps check-steps clean-steps compare exercise

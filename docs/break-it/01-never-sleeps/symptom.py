@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from kit import Watcher, show  # noqa: E402
 
-ENOUGH = 50  # laps while a nap lasts; a sound loop needs about five
+ENOUGH = 25  # laps while a nap lasts; a sound loop needs about five
 
 
 def act(stage):

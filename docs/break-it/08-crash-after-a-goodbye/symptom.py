@@ -16,6 +16,7 @@ def act(stage):
     order = ana.order().json()["id"]
     half = [server.connect().send(b"GET /heal") for _ in range(CLIENTS)]
     patient = [server.connect().ask("GET", f"/orders/{order}", token=ana.token, prefer="wait=60") for _ in range(CLIENTS)]
+    watcher.saw(lambda: (now := watcher.look())["forno_requests_live"] > CLIENTS and not now["forno_db_busy"])  # they wait for the oven
     slow = server.connect().ask("GET", "/lab/thread?ms=500")  # the worker is busy: what comes now waits for it
     waiting = [server.connect().ask("GET", f"/accounts/{ana.id}", token=ana.token) for _ in range(CLIENTS)]
     watcher.look()
