@@ -128,6 +128,33 @@ def test_a_learner_is_led_from_the_list_to_the_cure(tmp_path):
     assert not (copy / "docs" / "break-it").exists()
 
 
+@pytest.mark.parametrize("seen, verdict", [
+    ([("symptom 4 (release)", True), ("symptom 4 (asan)", True), ("symptom 1", True), ("its tests", True)], "Cured"),
+    ([("symptom 4 (release)", True), ("symptom 4 (asan)", False), ("symptom 1", True), ("its tests", True)], "Still ill"),
+    ([("symptom 4 (release)", True), ("symptom 4 (asan)", True), ("symptom 1", False), ("its tests", True)], "something else is ill: symptom 1"),
+    ([("symptom 4 (release)", True), ("symptom 4 (asan)", True), ("symptom 1", True), ("its tests", False)], "else is ill: its tests"),
+])
+def test_a_verdict_is_what_was_seen_and_a_cure_counts_as_long_as_nobody_touches_it(tmp_path, monkeypatch, capsys, seen, verdict):
+    """The long way, each thing looked at, is that of the tests above; here it is given."""
+    monkeypatch.setenv("FORNO_BREAK_DIR", str(tmp_path))
+    bug = next(bug for bug in lab.bugs() if bug.number == 4)
+    bug.copy.mkdir()
+    (bug.copy / "conn.c").write_text("sound")
+    lab.git(bug.copy, "init", "-q")
+    monkeypatch.setattr(lab, "make", lambda *args: "")
+    monkeypatch.setattr(lab, "examine", lambda *args: [(*one, "") for one in seen])
+    monkeypatch.setattr(lab, "PORTUGUESE", False)
+    try:
+        lab.do_mend(bug)
+        said = capsys.readouterr().out
+    except SystemExit as end:
+        said = end.code
+    assert verdict in said, said
+    assert lab.is_cured(bug) == (verdict == "Cured")
+    (bug.copy / "conn.c").write_text("something else")
+    assert not lab.is_cured(bug)
+
+
 # ---------------------------------------------------------------- names
 
 def tests_by_name():

@@ -98,6 +98,14 @@ class Stage:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def has_died(server):
+    """It may be busy dying: a sanitizer's report takes a while."""
+    try:
+        return server.process.wait(2) != 0
+    except subprocess.TimeoutExpired:
+        return False
+
+
 def leave(status, line):
     print(line, flush=True)
     raise SystemExit(status)
@@ -109,8 +117,8 @@ def show(act):
     try:
         sound, english, portuguese = act(stage)
     except (AssertionError, OSError) as error:
-        gone = [server for server in stage.servers if server.process.poll() not in (None, 0) and not server.killed]
-        said = gone[-1].stderr() if gone else ""
+        gone = [server for server in stage.servers if not server.killed and has_died(server)]
+        said = gone[-1].stderr(40000) if gone else ""
         report = wire.SANITIZER.search(said)
         what = next((line for line in said.splitlines() if report and report[0] in line), "") or str(error).split("\n")[0][:200]
         sound = False

@@ -14,10 +14,10 @@ def act(stage):
     server = stage.start()
     watcher, ana, sleeper = Watcher(server), server.customer(), server.connect()
     half = [server.connect().send(b"GET /heal") for _ in range(CLIENTS)]
-    slow = server.connect().ask("GET", "/lab/thread?ms=8000")  # the worker is busy: what comes now waits for it
+    slow = server.connect().ask("GET", "/lab/thread?ms=6000")  # the worker is busy: what comes now waits for it
     waiting = [server.connect().ask("GET", f"/accounts/{ana.id}", token=ana.token) for _ in range(CLIENTS)]
     watcher.look()
-    sleeper.ask("GET", "/lab/timer?ms=4000")
+    sleeper.ask("GET", "/lab/timer?ms=3000")
     for client in [slow, *half, *waiting]:
         client.reset()
     strangers = [server.customer()]
