@@ -98,7 +98,7 @@ def list_all():
     for bug in bugs():
         state = (say("not begun", "não começado") if not bug.copy.exists() else
                  say("cured", "curado") if is_cured(bug) else say("open", "aberto"))
-        print(f"{bug.number:3}  {bug.title:42} {state:12} {bug.copy if bug.copy.exists() else ''}".rstrip())
+        print(f"{bug.number:3}  {bug.title:46} {state:12} {bug.copy if bug.copy.exists() else ''}".rstrip())
     print(say("\nmake break N=1 puts the first into a copy of the source; make mend N=1 says whether you have cured it.",
               "\nmake break N=1 põe o primeiro em uma cópia do código; make mend N=1 diz se você o curou."))
 
