@@ -166,9 +166,12 @@ def do_mend(bug):
         sys.exit(complaint + say("\nIt does not compile.", "\nNão compila."))
     own, elsewhere = [], []
     for what, is_well, seen in examine(bug, bug.copy):
+        is_own = what.startswith(f"symptom {bug.number} ")
+        if own and not is_own:
+            break  # first things first
         print(f"{'ok' if is_well else '!!'} {what + ':':22} {seen}", flush=True)
         if not is_well:
-            (own if what.startswith(f"symptom {bug.number} ") else elsewhere).append(what)
+            (own if is_own else elsewhere).append(what)
     print()
     if own:
         sys.exit(say("Still ill: the symptom is there.", "Ainda doente: o sintoma continua."))
