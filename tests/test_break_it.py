@@ -142,8 +142,8 @@ def test_a_verdict_is_what_was_seen_and_a_cure_counts_as_long_as_nobody_touches_
     (bug.copy / "conn.c").write_text("sound")
     lab.git(bug.copy, "init", "-q")
     monkeypatch.setattr(lab, "make", lambda *args: "")
-    monkeypatch.setattr(lab, "examine", lambda *args: [(*one, "") for one in seen])
-    monkeypatch.setattr(lab, "PORTUGUESE", False)
+    monkeypatch.setattr(lab, "examine", lambda *args: [("(" in one[0], *one, "") for one in seen])
+    monkeypatch.setattr(lab.kit, "PORTUGUESE", False)
     try:
         lab.do_mend(bug)
         said = capsys.readouterr().out

@@ -16,7 +16,8 @@ import sys
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-from kit import NOT_HERE, PORTUGUESE, SOUND, say  # noqa: E402
+import kit  # noqa: E402
+from kit import NOT_HERE, SOUND, say  # noqa: E402
 
 LAB = Path(__file__).resolve().parent
 ROOT = LAB.parents[1]
@@ -31,7 +32,7 @@ class Bug:
         self.copy = Path(os.environ.get("FORNO_BREAK_DIR") or Path.home()) / f"forno-break-{self.number}"
 
     def page(self, name):
-        return self.folder / (f"{name}.pt-BR.md" if PORTUGUESE else f"{name}.md")
+        return self.folder / (f"{name}.pt-BR.md" if kit.PORTUGUESE else f"{name}.md")
 
     @property
     def guards(self):
@@ -143,18 +144,18 @@ def run_guards(bug, tree, wire=True):
 
 
 def examine(bug, tree):
-    """Yields (what was looked at, is it well, what was seen), from the nearest to the farthest."""
+    """Yields (is it the bug's own symptom, what was looked at, is it well, what was seen), from the nearest to the farthest."""
     kinds = ["asan"] if bug.kind == "asan" else ["release", "asan"]
     for kind in kinds:
         status, line = bug.symptom(tree, kind)
-        yield f"symptom {bug.number} ({kind})", status in (SOUND, NOT_HERE), line
+        yield True, say(f"symptom {bug.number} ({kind})", f"sintoma {bug.number} ({kind})"), status in (SOUND, NOT_HERE), line
     for other in bugs():
         if other.number != bug.number:
             status, line = other.symptom(tree)
-            yield f"symptom {other.number}", status in (SOUND, NOT_HERE), line
+            yield False, say(f"symptom {other.number}", f"sintoma {other.number}"), status in (SOUND, NOT_HERE), line
     units, ids = bug.guards
     wrong = run_guards(bug, tree)
-    yield say("its tests", "seus testes"), not wrong, "; ".join(wrong) or ", ".join([*units, *(i.split("::")[1] for i in ids)])
+    yield False, say("its tests", "seus testes"), not wrong, "; ".join(wrong) or ", ".join([*units, *(i.split("::")[1] for i in ids)])
 
 
 def do_mend(bug):
@@ -165,8 +166,7 @@ def do_mend(bug):
     if complaint := make(bug.copy, *targets):
         sys.exit(complaint + say("\nIt does not compile.", "\nNão compila."))
     own, elsewhere = [], []
-    for what, is_well, seen in examine(bug, bug.copy):
-        is_own = what.startswith(f"symptom {bug.number} ")
+    for is_own, what, is_well, seen in examine(bug, bug.copy):
         if own and not is_own:
             break  # first things first
         print(f"{'ok' if is_well else '!!'} {what + ':':22} {seen}", flush=True)
