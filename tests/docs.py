@@ -36,7 +36,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = float(os.environ.get("FORNO_DOCS_PATIENCE", 120))  # seconds for one command
-ISOLATED = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"] + (["-r"] if os.getuid() else [])
+ISOLATED = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 MASKS = [(re.compile(pattern, re.MULTILINE), name) for pattern, name in (
     (r'"token":"[\w-]{20,}"', '"token":"<token>"'),
@@ -257,9 +257,20 @@ def raise_loopback():
         fcntl.ioctl(sock, 0x8914, struct.pack("16sh22x", b"lo", 0x41))  # SIOCSIFFLAGS, IFF_UP | IFF_RUNNING
 
 
+def isolation():
+    """What makes a command one with a network and processes of its own, as root or as a user; None: the kernel forbids it."""
+    for command in (ISOLATED, [*ISOLATED, "--map-root-user"]):
+        if subprocess.run([*command, "true"], capture_output=True).returncode == 0:
+            return command
+    return None
+
+
 def main():
     if sys.argv[1] != "--isolated":
-        return subprocess.call([*ISOLATED, sys.executable, __file__, "--isolated", *sys.argv[1:]])
+        if not isolation():
+            print("the kernel forbids namespaces here")
+            return 2
+        return subprocess.call([*isolation(), sys.executable, __file__, "--isolated", *sys.argv[1:]])
     document = Path(sys.argv[2])
     raise_loopback()
     with tempfile.TemporaryDirectory(prefix="forno-docs-") as folder:

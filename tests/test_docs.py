@@ -94,7 +94,7 @@ def script(name):
 def runs(tmp_path_factory):
     """Each document's run, all at the same time: they mostly wait. Two languages of one page are one run if that is the same to the
     byte."""
-    if not can(*docs.ISOLATED):
+    if not docs.isolation():
         pytest.skip("the kernel forbids namespaces here")
     checkout = tmp_path_factory.mktemp("checkout")
     docs.copy_checkout(checkout)
@@ -188,7 +188,7 @@ def test_a_document_that_lies_does_not(tmp_path, document):
 
 
 def run_text(tmp_path, document, patience="60"):
-    if not can(*docs.ISOLATED):
+    if not docs.isolation():
         pytest.skip("the kernel forbids namespaces here")
     (tmp_path / "page.md").write_text(document)
     (tmp_path / "empty").mkdir()
