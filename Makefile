@@ -349,13 +349,9 @@ need-steps:
 	$(call need,$(DEBS_STEPS))
 need-test need-check: need-steps
 
-# The eight small servers, built where they lie: docs/guide/steps/README.md.
+# The eight small servers, in build/steps: docs/guide/steps/README.md.
 steps: need-steps
-	@$(MAKE) --no-print-directory -C docs/guide/steps
-
-clean: clean-steps
-clean-steps:
-	@$(MAKE) -s --no-print-directory -C docs/guide/steps clean
+	@$(MAKE) -s --no-print-directory -C docs/guide/steps OUT=$(CURDIR)/build/steps
 
 check: check-steps
 check-steps: need-check
@@ -367,9 +363,8 @@ build/guide/%: docs/guide/%.c Makefile
 
 # All of them and Forno on this machine; under two minutes. QUICK=1: under one. CHECK=1: exit 1 if what the guide says of the
 # figures does not hold for these. COMPARE_ARGS: see docs/guide/compare.py --help
-compare: need-build need-steps
+compare: need-build steps
 	@$(MAKE) -s --no-print-directory server build/guide/load
-	@$(MAKE) -s --no-print-directory -C docs/guide/steps OUT=$(CURDIR)/build/guide
 	@$(PYTHON) docs/guide/compare.py $(if $(QUICK),--quick) $(if $(CHECK),--check) $(COMPARE_ARGS)
 
 # The exercises of the guide: a list; N=1 sets one up in exercises/, which make clean leaves alone, or checks what has become of it.

@@ -25,6 +25,7 @@ import picture
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent
 BUILT = TOP / "build" / "guide"
+BUILT_STEPS = TOP / "build" / "steps"
 STEPS = ["1-blocking", "2-fork", "3-threads", "4-poll", "5-epoll", "5-edge", "6-coroutine", "7-uring"]
 SERVERS = [*STEPS, "Forno"]
 FORBIDDEN = 69  # how 7-uring ends if the kernel forbids it
@@ -75,7 +76,7 @@ class Server:
     def __init__(self, name, directory, modest=False):
         self.name, self.log = name, Path(directory) / "log"
         binary = Path(directory) / "server"
-        shutil.copy(TOP / "server" if name == "Forno" else BUILT / name, binary)
+        shutil.copy(TOP / "server" if name == "Forno" else BUILT_STEPS / name, binary)
         os.chmod(directory, 0o777)  # nobody, too, must be able to start it, and Forno to keep its database there
         more = ["--log", "off", "--lab", "--port", "0", "--db", f"{directory}/forno.db"] if name == "Forno" else ["0"]
         with self.log.open("wb") as log:
