@@ -20,6 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True  # what lies in docs is installed
 import picture
 
 HERE = Path(__file__).resolve().parent

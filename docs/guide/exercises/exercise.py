@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+sys.dont_write_bytecode = True  # what lies in docs is installed
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent.parent
 STEPS = HERE.parent / "steps"
