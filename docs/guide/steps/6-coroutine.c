@@ -4,8 +4,8 @@
  * serve() are those of 1-blocking again, nearly to the letter: what the stack remembers need not be written down. They only
  * seem to wait in place: below them is one thread, and one epoll_wait().
  *
- * The price is the stack: two pages that are touched instead of the bytes that are needed. (And swapcontext() asks the kernel
- * for the signal mask each time; libraries that are made for this do not.) */
+ * The price is the stack: at least a page of it is touched, where a struct takes the bytes that it needs. (And swapcontext()
+ * asks the kernel for the signal mask each time; libraries that are made for this do not.) */
 #include "step.h"
 
 #include "oven.h"
@@ -15,8 +15,8 @@
 #include <ucontext.h>
 
 #define EVENTS_MAX 64
-#define STACK_SIZE 32768
-#define PAGE_SIZE 4096
+#define STACK_SIZE 131072 /* addresses, not memory: that is only what is touched */
+#define GUARD_SIZE 4096   /* rounded up to a page, whatever a page is here */
 
 struct client {
     int fd;
@@ -89,13 +89,13 @@ static void client_ready(struct client *c, uint32_t events)
     if (c->waits_for & events || (c->waits_for && events & (EPOLLERR | EPOLLHUP))) resume(c);
 }
 
-/* Below the stack is a page that nobody may touch: whoever needs more than there is dies at once and spoils nothing. */
+/* Its lowest page nobody may touch: whoever needs more stack than there is dies at once, and spoils nothing. */
 static char *new_stack(void)
 {
     char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
 
     if (stack == MAP_FAILED) return NULL;
-    if (mprotect(stack, PAGE_SIZE, PROT_NONE) == 0) return stack;
+    if (mprotect(stack, GUARD_SIZE, PROT_NONE) == 0) return stack;
     munmap(stack, STACK_SIZE);
     return NULL;
 }
