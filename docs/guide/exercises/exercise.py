@@ -30,7 +30,7 @@ WORDS = {
     "en": {
         "list": "The exercises. Begin one, and later check it: make exercise N=1\n",
         "new": "not begun", "open": "open", "done": "done",
-        "set up": "Set up in {where}. Change {file} there; the same command checks it.\n\n{task}\n\nNow, as it is:\n",
+        "set up": "Set up in {where}. Change {file} there (to build it: make -C {where}); the same command checks it.\n\n{task}\n\nNow, as it is:\n",
         "wrong": "Not yet: {why}", "right": "Done.\n\n{after}\n\nOne way to do it: {reference}",
         "builds not": "it does not compile:\n{why}", "dies": "the server ended by itself, with status {status}: {log}",
         "deaf": "the server did not say where it listens", "unknown": "There is no exercise {number}.",
@@ -39,7 +39,7 @@ WORDS = {
     "pt": {
         "list": "Os exercícios. Para começar um, e depois conferir: make exercise N=1\n",
         "new": "não começado", "open": "em aberto", "done": "feito",
-        "set up": "Pronto em {where}. Mude {file} lá; o mesmo comando confere.\n\n{task}\n\nPor enquanto, como está:\n",
+        "set up": "Pronto em {where}. Mude {file} lá (para compilar: make -C {where}); o mesmo comando confere.\n\n{task}\n\nPor enquanto, como está:\n",
         "wrong": "Ainda não: {why}", "right": "Feito.\n\n{after}\n\nUma solução possível: {reference}",
         "builds not": "não compila:\n{why}", "dies": "o servidor terminou sozinho, com status {status}: {log}",
         "deaf": "o servidor não disse onde escuta", "unknown": "Não existe o exercício {number}.",
