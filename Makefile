@@ -1,6 +1,7 @@
 # Forno. `make help` lists what there is.
 
 CC      = cc
+ABREAST = $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))# so many things side by side
 PREFIX  = /usr/local
 PYTHON  = /usr/bin/python3
 
@@ -162,20 +163,19 @@ define run-tests
 	FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -rfEs -p no:cacheprovider -n $(ABREAST) --dist loadfile tests $(2) $(PYTEST_ARGS)
 endef
 
-ABREAST = $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
-
 test: need-test
-	@$(MAKE) --no-print-directory run-asan
+	@$(MAKE) --no-print-directory -j$(ABREAST) run-asan
 
 run-asan: build/asan/server build/asan/server-faults build/asan/server-steps $(UNITS:%=build/asan/%)
 	$(call run-tests,asan)
 
 tsan: need-test
-	@$(MAKE) --no-print-directory run-tsan
+	@$(MAKE) --no-print-directory -j$(ABREAST) run-tsan
 
-# Without those tests in which there is nothing between our threads that the others do not have.
+# Without those tests in which there is nothing between our threads that the others do not have: the road to PostgreSQL has none.
 run-tsan: build/tsan/server build/tsan/server-faults $(UNITS:%=build/tsan/%)
-	$(call run-tests,tsan,$(patsubst %,--ignore=tests/test_%.py,activation break_it ci docs every_step exercises json page proxies steps stream))
+	$(call run-tests,tsan,--road sqlite $(patsubst %,--ignore=tests/test_%.py,activation break_it ci docs every_step exercises json openapi page \
+	  postgres project proxies served steps stream))
 
 # SECONDS for each of these. FORNO_TORTURE_SEED repeats a torture; build/fuzz/NAME FILE repeats a finding of the fuzzer.
 torture fuzz: SECONDS = 60
@@ -189,7 +189,7 @@ run-torture: build/asan/server build/release/server build/release/server-steps
 	FORNO_EVERY_STEP=1 FORNO_SERVER=$(CURDIR)/build/release/server $(PYTHON) -m pytest -q -rP -p no:cacheprovider tests/test_every_step.py
 
 fuzz: need-fuzz
-	@$(MAKE) --no-print-directory run-fuzz SECONDS=$(SECONDS)
+	@$(MAKE) --no-print-directory -j$(ABREAST) run-fuzz SECONDS=$(SECONDS)
 
 # What the fuzzers have found worth keeping lies in tests/fuzz/corpus, an archive for each, beside the seeds, which people have written.
 run-fuzz: $(FUZZERS:%=build/fuzz/%) corpora
@@ -248,8 +248,8 @@ check: need-check
 	clang-format --dry-run -Werror $(FORMATTED)
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	  -D__linux__ -U_GNU_SOURCE --suppress=missingIncludeSystem -I. $(SOURCES)
-	@for cc in gcc clang; do echo "$$cc -Werror"; for f in $(SOURCES); do \
-	  $(MAKE) -s --no-print-directory CC=$$cc WERROR=-Werror SOURCE=$$f compiles || exit 1; done; done
+	@for cc in gcc clang; do echo "$$cc -Werror"; echo $(SOURCES) | tr " " "\n" | xargs -P $(ABREAST) -I{} \
+	  $(MAKE) -s --no-print-directory CC=$$cc WERROR=-Werror SOURCE={} compiles || exit 1; done
 	@$(MAKE) -s --no-print-directory layering model
 
 compiles:

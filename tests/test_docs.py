@@ -366,7 +366,6 @@ def as_described(method, path, routes):
     return f"{method} {path}" if f"{method} {path}" in routes else fits[0] if fits else None
 
 
-STEP_REQUEST = re.compile(r"/(now|pizza\?ms=\d+|\d+)")  # what the small servers of the guide answer
 
 
 def curl_line(line):
