@@ -193,7 +193,8 @@ struct baking {
 };
 void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigned max);
 
-void loop_viewers_wake(void); /* somebody else's request has come: there is something to tell again */
+const char *lane_state(const struct db_lane *l); /* in a word or two */
+void loop_viewers_wake(void);                    /* somebody else's request has come: there is something to tell again */
 
 /* What does not change while we run, and is asked for again and again: answered with its ETag, or with 304. */
 struct page {

@@ -10,6 +10,30 @@
 
 /* ---- GET /loop: one screen of text -------------------------------------------------------------------------------------------- */
 
+#define LANES_TOLD 16
+
+const char *lane_state(const struct db_lane *l)
+{
+    static const char *const names[] = {[DB_LANE_IDLE] = "idle",
+                                        [DB_LANE_SENDING] = "sending",
+                                        [DB_LANE_WAITING] = "waiting",
+                                        [DB_LANE_CONNECTING] = "connecting",
+                                        [DB_LANE_BACKING_OFF] = "backing off"};
+
+    return names[l->state];
+}
+
+/* What a worker is on the other road. */
+static void print_lanes(struct buf *out)
+{
+    struct db_lane lanes[LANES_TOLD];
+    size_t n = db_lanes(lanes, LANES_TOLD);
+
+    for (size_t i = 0; i < n && i < LANES_TOLD; i++)
+        buf_printf(out, "  %-10s%10zu   under way, %zu behind; %s%s, %s\n", lanes[i].name, lanes[i].jobs, lanes[i].waiting,
+                   lane_state(&lanes[i]), lanes[i].state == DB_LANE_WAITING ? " for the Sync" : "", lanes[i].host);
+}
+
 static void print_alive(const struct req_told *t, void *out)
 {
     buf_printf(out, "  %-24s %9.1f ms  %s()%s%s%s\n", t->r->route, (double)(clock_ns() - t->began_ns) / 1e6, t->step,
@@ -37,8 +61,10 @@ void get_loop(struct req *r)
     buf_printf(&out, "requests    %10" PRIu64 "   alive now\n", counters.requests);
     buf_printf(&out, "timers      %10zu   pending; %" PRIu64 " have fired\n", loop_timers(), counters.timers_fired);
     buf_printf(&out, "oven        %10zu   orders baking\n", orders_baking());
-    buf_printf(&out, "database    %10zu   jobs in the queue, the worker is %s; %" PRIu64 " completions over the eventfd\n",
-               db_queue_depth(), db_worker_busy() ? "at work" : "idle", counters.completions);
+    buf_printf(&out, "database    %10zu   jobs in the queue, %s is %s; %" PRIu64 " completions over the eventfd\n",
+               db_queue_depth(), db_lanes(NULL, 0) ? "it" : "the worker", db_worker_busy() ? "at work" : "idle",
+               counters.completions);
+    print_lanes(&out);
     buf_printf(&out, "courier     %10" PRIu64 "   calls out, %" PRIu64 " waiting, %" PRIu64 " idle connections\n", up.active,
                up.waiting, up.idle);
     buf_printf(&out, "stalls      %10" PRIu64 "\n\nwork in one lap\n", counters.stalls);
@@ -185,6 +211,7 @@ void get_loop_events(struct req *r)
     cJSON_AddStringToObject(hello, "version", "forno " FORNO_VERSION);
     cJSON_AddBoolToObject(hello, "blocking", app_options->blocking);
     cJSON_AddBoolToObject(hello, "own_courier", upstream_leads_home());
+    cJSON_AddBoolToObject(hello, "lanes", db_lanes(NULL, 0) > 0);
     json_add_integer(hello, "tick_ms", TICK_NS / NS_PER_MS);
     json_add_integer(hello, "rest_ms", REST_NS / NS_PER_MS);
     json_add_integer(hello, "stall_ms", app_options->stall_ms);
@@ -236,6 +263,24 @@ static void put_number(cJSON *json, const char *name, uint64_t value)
     json_add_integer(json, name, (int64_t)value);
 }
 
+/* [name, state, jobs under way, jobs behind]. Of a database that is a file there are none. */
+static void tell_lanes(cJSON *json)
+{
+    struct db_lane lanes[LANES_TOLD];
+    size_t n = db_lanes(lanes, LANES_TOLD);
+    cJSON *list = n ? cJSON_AddArrayToObject(json, "lanes") : NULL;
+
+    for (size_t i = 0; i < n && i < LANES_TOLD; i++) {
+        cJSON *lane = cJSON_CreateArray();
+
+        json_append(lane, cJSON_CreateString(lanes[i].name));
+        json_append(lane, cJSON_CreateString(lane_state(&lanes[i])));
+        json_append(lane, json_integer((int64_t)lanes[i].jobs));
+        json_append(lane, json_integer((int64_t)lanes[i].waiting));
+        json_append(list, lane);
+    }
+}
+
 /* What has happened since the last tick, and how things are now. */
 static cJSON *tick_json(struct viewer *v)
 {
@@ -261,6 +306,7 @@ static cJSON *tick_json(struct viewer *v)
     put_number(json, "timers", loop_timers());
     put_number(json, "db_queue", db_queue_depth());
     cJSON_AddBoolToObject(json, "db_busy", db_worker_busy());
+    tell_lanes(json);
     put_number(json, "baking", orders_baking());
     put_number(json, "upstream_active", up.active);
     put_number(json, "upstream_waiting", up.waiting);

@@ -76,6 +76,19 @@ static void database_pinged(struct req *r)
     }
 }
 
+/* The connections to a database that is no file. */
+static void put_lanes(struct buf *out)
+{
+    struct db_lane lanes[16];
+    size_t n = db_lanes(lanes, 16);
+
+    if (n)
+        buf_puts(out,
+                 "# HELP forno_db_lane_jobs Jobs under way on a connection to the database.\n# TYPE forno_db_lane_jobs gauge\n");
+    for (size_t i = 0; i < n && i < 16; i++)
+        buf_printf(out, "forno_db_lane_jobs{lane=\"%s\",state=\"%s\"} %zu\n", lanes[i].name, lane_state(&lanes[i]), lanes[i].jobs);
+}
+
 void get_metrics(struct req *r)
 {
     struct buf out = {0};
@@ -98,6 +111,7 @@ void get_metrics(struct req *r)
 #define IS_gauge ""
 #define IS_counter "_total"
     UPSTREAM_STATS(METRIC)
+    put_lanes(&out);
     respond_field(r, "Cache-Control", "no-store");
     respond_text(r, "text/plain; version=0.0.4; charset=utf-8", &out);
 }

@@ -16,6 +16,9 @@ export function connectionSay(state) {
   $("connection").lastElementChild.textContent = state === "live" ? `${T.live} · ${hello.version ?? "forno"}${hello.blocking ? " --blocking" : ""}` : T[state];
   $("courier-who").textContent = hello.own_courier ? T.courierSelf : T.courierOther;
   $("self").classList.toggle("no", !hello.own_courier);
+  $("lanes").hidden = $("lane-chip").hidden = !hello.lanes;
+  $("db-way").textContent = hello.lanes ? T.ownSocket : "eventfd";
+  $("db-who").textContent = hello.lanes ? T.lanes : T.worker;
 }
 
 /* told(kind, data): what stream.js tells; what it means for the state of the connection is seen to here. */

@@ -108,6 +108,18 @@ function numberPut(name, text) {
   for (const e of places[name]) put(e, text);
 }
 
+/* Where the worker stands on the other road: a connection each, and what it is at. [name, state, jobs under way, behind] */
+function lanesShow(lanes) {
+  const list = $("lanes"), told = JSON.stringify(lanes);
+  if (list.told === told) return;
+  list.told = told;
+  list.replaceChildren(...lanes.map(([name, state, jobs, behind]) => {
+    const li = element("li", `${T.lane(name)} `, { "data-state": state });
+    li.append(element("b", `${T.laneState[state] ?? state}${jobs ? ` · ${count(jobs)}${behind ? ` + ${count(behind)}` : ""}` : ""}`));
+    return li;
+  }));
+}
+
 /* Sums over the second before the playhead, and the gauges of its tick. `calls`: so many are still seen on the stage. */
 export function numbersShow(calls) {
   const last = play.mode === "live" ? rec.ticks.length - 1 : rec.ticks.indexOf(tickAt(play.at));
@@ -126,6 +138,7 @@ export function numbersShow(calls) {
   numberPut("upstream_active", count(Math.max(most("upstream_active", second), play.mode === "live" ? calls : 0))); /* over too soon to be seen */
   numberPut("upstream_waiting", count(most("upstream_waiting", second)));
   numberPut("db_busy", tick.db_busy ? T.busy : T.idle);
+  lanesShow(tick.lanes ?? []);
   play.tick = tick;
   put($("sample"), T.sample(count(sum("requests_seen")), count(sum("requests_shown")), sum("skipped") && count(sum("skipped"))));
 }

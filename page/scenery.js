@@ -60,6 +60,7 @@ export function ringDraw(now, ms) {
 
 export function benchDraw() {
   const { x, y, w, h } = room.db, busy = play.tick?.db_busy;
+  if (hello.lanes) return stroke(color.line, 1.5, [], () => { pen.moveTo(x + 8, y + h / 2 + 16); pen.lineTo(x + w - 8, y + h / 2 + 16); });
   stroke(busy ? color.db : color.line, 1.5, busy ? [] : [3, 4], () => pen.roundRect(x + 8, y + h / 2 - 16, 32, 32, 9));
   stroke(color.line, 1.5, [], () => { pen.moveTo(x + 48, y + h / 2 + 16); pen.lineTo(x + w - 8, y + h / 2 + 16); });
 }

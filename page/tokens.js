@@ -3,7 +3,7 @@
 import { calm, clamp, ease, soften } from "./tools.js";
 import { loopTurned, readyShow, stepShow } from "./doing.js";
 import { play, view } from "./playhead.js";
-import { lapAt, rec } from "./recording.js";
+import { hello, lapAt, rec } from "./recording.js";
 import { color, disc, grid, pen, placeOf, ring, room, stage, write } from "./stage.js";
 
 const TOKENS_MAX = 44;        /* more would be a crowd, not a picture; the numbers count everybody */
@@ -18,6 +18,7 @@ let crowd = {};               /* how many stand where, as of the last frame */
 function slot(place, i, token) {
   if (place === "loop") return [ring.x + ring.r * Math.cos(token.turn ?? Math.PI), ring.y + ring.r * Math.sin(token.turn ?? Math.PI)];
   if (place === "clients") return clientSlot(token.r);
+  if (place === "db" && hello.lanes) return [room.db.x + 24 + Math.min(i, 15) * 22, room.db.y + room.db.h / 2];
   if (place === "db") return [room.db.x + 24 + (i ? 34 + Math.min(i - 1, 13) * 22 : 0), room.db.y + room.db.h / 2];
   if (place === "oven") return [room.oven.x + 22 + i * clamp((room.oven.w - 44) / (crowd.oven ?? 1), 4, 23), room.oven.y + room.oven.h - 13];
   if (place === "courier") return grid(room.courier, i, crowd.courier > 22 ? 11 : 18.5, 10);

@@ -215,11 +215,33 @@ def test_a_request_is_told_in_words_with_the_names_of_its_functions(page):
     page.choose("POST /orders")
     page.wait(lambda: "202" in page.text("#detail"), "its answer")
     words = page.text("#detail")
-    for part in ("bytes arrived on connection", "post_order() ran", "the database worker: waited", "order_placed() ran", "answered 202",
+    for part in ("bytes arrived on connection", "post_order() ran", "the database: waited", "order_placed() ran", "answered 202",
                  "1 × margherita"):
         assert part in words, f"{part!r} is missing in {words!r}"
     for function in ("post_order", "order_placed"):
         assert f"{function}(struct req *r)" in (PAGE.parent / "app" / "orders.c").read_text()
+
+
+def test_the_lanes_are_seen_where_the_worker_stands_on_the_other_road(browser, start_server, shared_cluster):
+    """And are not, on this one."""
+    page = Page(browser, start_server(db=shared_cluster.new_database()).url + "/")
+    page.fresh(tour="seen")
+
+    def lane(name):
+        return page.run("""return [...document.querySelectorAll("#lanes li")].find((li) => li.textContent.startsWith(arguments[0]))
+                                     ?.dataset.state""", name)
+
+    page.wait(lambda: lane("reads") == lane("writes 1") == lane("writes 2") == "idle", "idle lanes")
+    page.press("slow")
+    page.wait(lambda: lane("slow") == "waiting", "the lane of the slow query")
+    assert not page.is_hidden("#lanes") and page.text("#db-who") == "lanes"
+    page.wait_answered("slow")
+    page.wait(lambda: lane("slow") == "idle", "the end of the slow query")
+
+    page = Page(browser, start_server().url + "/")
+    page.fresh(tour="seen")
+    assert page.is_hidden("#lanes") and page.text("#db-who") == "worker"
+    browser.get("about:blank")
 
 
 def test_a_blocked_loop_is_seen_while_it_stands_still_and_named_afterwards(page):

@@ -777,3 +777,14 @@ def test_a_dethroned_primary_is_left_by_all_lanes(start_server, cluster, standby
     wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=SOON)
     for _ in range(20):
         assert len(ana.orders()) == 2 and server.api("GET", "/readyz").status == 200
+
+
+# ---------------------------------------------------------------- to be seen
+
+def test_the_lanes_are_told_to_whoever_looks_on(start_server):
+    server = start_server("--bake-ms", "60000", "--lab")
+    server.customer().order()
+    wait_until(lambda: 'lane="reads",state="idle"' in server.api("GET", "/metrics").body.decode(), server.api("GET", "/metrics").body.decode)
+    screen = server.api("GET", "/loop").body.decode()
+    assert re.search(r"^  reads +0   under way, 0 behind; idle, ", screen, re.MULTILINE) and re.search("^  writes 2 ", screen, re.MULTILINE)
+    assert "worker" not in screen, screen
