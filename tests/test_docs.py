@@ -15,7 +15,7 @@ from pathlib import Path
 import docs
 import follow
 import pytest
-from docs import ROOT, blocks
+from docs import ROOT
 from wire import missing
 
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for pattern in ("*.md", "docs/**/*.md", "bench/*.md") for path in ROOT.glob(pattern))
@@ -40,6 +40,10 @@ for program in ("ctags", "strace", "spin", "sqlite3", "curl"):
 
 def text_of(name):
     return (ROOT / name).read_text()
+
+
+def blocks(name):
+    return docs.blocks(text_of(name), is_run=name in RUN)
 
 
 def other_language(name):
@@ -82,7 +86,7 @@ def can(*command):
 def script(name):
     """What is typed and what is compared: the same in both languages, comments aside. The name, if it is not well marked."""
     try:
-        found = blocks(text_of(name))
+        found = blocks(name)
     except docs.Wrong:
         return name
     return tuple((block.terminal, tuple(block.marks), block.language, tuple(sorted(block.not_run)), tuple(
@@ -134,7 +138,7 @@ def test_many_commands_were_run_and_few_were_not(runs, capsys):
 
 def test_what_is_not_run_is_listed_here_and_has_a_reason():
     marked = {(english(name), beginning): why
-              for name in RUN if script(name) != name for block in blocks(text_of(name)) for beginning, why in block.not_run.items()}
+              for name in RUN if script(name) != name for block in blocks(name) for beginning, why in block.not_run.items()}
     assert sorted(marked) == sorted(NOT_RUN) and all(len(why) > 5 for why in marked.values())
 
 
@@ -240,14 +244,15 @@ def files():
 
 LIBC = ctypes.CDLL(None)
 SQLITE = ctypes.CDLL("libsqlite3.so.0")
-FOREIGN = {"sched_setattr", "__builtin_prefetch", "SQLITE_CONFIG_SINGLETHREAD"}  # what was tried, and is not in use
+# What was tried and is not in use, and what others have.
+FOREIGN = {"sched_setattr", "__builtin_prefetch", "SQLITE_CONFIG_SINGLETHREAD", "uv__drain", "uv_async_send"}
 FILE = re.compile(r"[\w./-]+\.(c|h|py|js|css|html|md|sql|inc|pml|lua|service|socket|txt)")
 
 
 def what_is_wrong_with(span, name, names, words, files, options):
     """Why what stands in backticks is no true name; None: it is, or it is none of our business."""
     if match := re.fullmatch(r"(\w+)\(\)", span):
-        return None if match[1] in names["function"] | names["macro"] | names["prototype"] or hasattr(LIBC, match[1]) or \
+        return None if match[1] in FOREIGN | names["function"] | names["macro"] | names["prototype"] or hasattr(LIBC, match[1]) or \
             hasattr(SQLITE, match[1]) else "no such function"
     if match := re.match(r"struct (\w+)$", span):
         return None if match[1] in names["struct"] else "no such struct"
@@ -262,17 +267,22 @@ def what_is_wrong_with(span, name, names, words, files, options):
         places = [ROOT, (ROOT / name).parent, Path("/usr/include"), *Path("/usr/include").glob("*-linux-gnu*")]
         return None if any((place / span).exists() for place in places) or ("/" not in span and span in files) else "no such file"
     if re.fullmatch(r"[a-z]\w*(/[\w-]+)*/", span):
-        return None if any((place / span).is_dir() for place in (ROOT, (ROOT / name).parent)) else "no such folder"
+        beside = (ROOT / name).parent
+        return None if (ROOT / span).is_dir() or (beside / span).is_dir() or list(beside.glob(f"*/{span}")) else "no such folder"
     if re.fullmatch(r"\w+_\w+", span) and span not in FOREIGN:
-        own = set(re.findall(r"\w+", "".join(block.text for block in blocks(text_of(name)) if not block.is_commands)))
+        own = set(re.findall(r"\w+", "".join(block.text for block in blocks(name) if not block.is_commands)))
         return None if span in words | own or hasattr(LIBC, span) or hasattr(SQLITE, span) else "no such name"
+    if match := re.fullmatch(r"(test_\w+)(?:::|: )(\w+)", span):
+        homes = [path for path in files[f"{match[1]}.py"] + files[f"{match[1]}.c"] if match[2] in text_of(path)]
+        return None if homes and match[2] in names["function"] else "no such test there"
     if re.match(r"test_\w+", span):
         return None if span in names["function"] else "no such test"
     return None
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_what_a_document_names_is_there(name, names, words, files):
+def test_what_a_document_names_is_there(name, names, words, files, server):
+    words = words | set(re.findall(r"\w+", server.api("GET", "/metrics").body.decode()))
     options = set(re.findall(r"--[a-z][a-z-]*", subprocess.run([os.environ.get("FORNO_SERVER", ROOT / "server"), "--help"],
                                                                 capture_output=True, text=True).stdout))
     wrong = {span: why for span in code_spans(name) if (why := what_is_wrong_with(span, name, names, words, files, options))}
@@ -333,7 +343,7 @@ def test_both_languages_say_the_same(name):
     assert (ROOT / other).exists(), f"{other} is missing"
     apart = [(ours, theirs) for ours, theirs in itertools.zip_longest(outline(name), outline(other)) if ours != theirs]
     assert not apart, f"the first part that is not like the other: {apart[0]}"
-    for ours, theirs in zip(blocks(text_of(name)), blocks(text_of(other)), strict=True):
+    for ours, theirs in zip(blocks(name), blocks(other), strict=True):
         assert block_to_compare(ours) == block_to_compare(theirs), f"the blocks at line {ours.line} and line {theirs.line}"
         assert ours.not_run.keys() == theirs.not_run.keys()
     spans = [collections.Counter(code_spans(page)) for page in (name, other)]
