@@ -241,7 +241,7 @@ static void group_failed(struct lane *l)
     pg_doubt = pg_doubt || writes;
     if (!culprit) q->one_by_one = q->group_len;
     group_again(l, culprit);
-    if (culprit) give_up(culprit, rc_of(state));
+    if (culprit) give_up(culprit, job_of(culprit)->doubtful ? DB_UNKNOWN : rc_of(state));
 }
 
 static void note_change(const struct db_job *job);

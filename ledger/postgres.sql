@@ -305,10 +305,12 @@ LIMIT 1;
 
 -- What a lane needs before its first statement. A write that was answered is on the disk, whatever the server's default is; of what only reads,
 -- nothing has to be (a NOTIFY would wait for the disk). A plan is made once, and goes by an index even if made when there was nothing to index.
+-- Who waits for a lock gives up before we do: then it is certain that nothing was done. Who has vanished does not hold one for hours.
 -- name: SESSION
-SELECT set_config('synchronous_commit', CASE WHEN NOT $1::boolean OR current_setting('synchronous_commit') = 'off' THEN
-    CASE WHEN $1 THEN 'on' ELSE 'off' END ELSE current_setting('synchronous_commit') END, false),
-    set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false);
+SELECT set_config('synchronous_commit', CASE WHEN NOT $1::boolean THEN 'off' WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
+    ELSE current_setting('synchronous_commit') END, false),
+    set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false),
+    set_config('lock_timeout', '2s', false), set_config('tcp_keepalives_idle', '15', false), set_config('tcp_keepalives_interval', '5', false);
 -- name: LISTEN
 SELECT forno.listen();
 -- name: NOTIFY
