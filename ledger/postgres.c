@@ -200,11 +200,10 @@ static enum verdict verdict_of(const char *state)
     return HIS_OWN;
 }
 
+/* A full disk there (53100) is nothing that a client here could make room on: as bad as any other trouble, and as soon over. */
 static enum db_rc rc_of(const char *state)
 {
-    if (strcmp(state, "53100") == 0) return DB_DISK_FULL;
-    if (strcmp(state, "53200") == 0) return DB_NO_MEMORY;
-    return DB_BROKEN;
+    return strcmp(state, "53200") == 0 ? DB_NO_MEMORY : DB_BROKEN;
 }
 
 /* In their order, before whatever waits. */
