@@ -88,7 +88,8 @@ enum {
 static const struct argp_option option_table[] = {
     {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
     {"port", 'p', "PORT", 0, "Listen on this port (8000); 0 picks a free one", 0},
-    {"db", 'd', "FILE|URL", 0, "The database: a file (forno.db), made if it is not there, or a PostgreSQL, postgresql://USER@HOST/DATABASE", 0},
+    {"db", 'd', "FILE|URL", 0,
+     "The database: a file (forno.db), made if it is not there, or a PostgreSQL, postgresql://USER@HOST/DATABASE", 0},
     {"opening-credit", OPT_OPENING_CREDIT, "CENTS", 0, "What a new account holds (100000)", 0},
     {"bake-ms", OPT_BAKE_MS, "MS", 0, "Baking time of one pizza, whatever its flavor", 0},
     {"courier", OPT_COURIER, "URL", 0, "The external service that quotes deliveries (this server itself)", 0},

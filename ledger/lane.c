@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define HOSTS_MAX 8
-#define OPTIONS_MAX 48
+#define OPTIONS_MAX 64
 #define CONNECT_NS NS_PER_S /* for one address: who does not answer by then is not there */
 #define PREPARE_NS (4 * NS_PER_S)
 #define REST_NS (50 * NS_PER_MS) /* before all hosts are tried again; twice as long each time, up to */
@@ -151,9 +151,12 @@ PGconn *lane_connect(unsigned i, const char *hostaddr)
         {"client_encoding", "UTF8", true},
         {"target_session_attrs", "read-write", false},
         {"fallback_application_name", "forno", false},
+        {"keepalives_idle", "15", false}, /* seconds: a lane that only listens hears of its host's end, too */
+        {"keepalives_interval", "5", false},
+        {"keepalives_count", "3", false},
         {"gssencmode", "disable", false}, /* Kerberos would look names up in place */
     };
-    const char *keys[OPTIONS_MAX + 8], *values[OPTIONS_MAX + 8];
+    const char *keys[OPTIONS_MAX + 1], *values[OPTIONS_MAX + 1];
     size_t n = 0;
 
     for (size_t w = 0; w < sizeof wanted / sizeof *wanted; w++) {
@@ -242,7 +245,8 @@ static void go(struct lane *l, unsigned host)
     l->host = host;
     l->address = l->addresses_len = 0;
     l->state = DB_LANE_BACKING_OFF;
-    timer_start(&l->timer, clock_ns());
+    l->deadline_ns = clock_ns();
+    timer_start(&l->timer, l->deadline_ns);
 }
 
 void lane_follow(struct lane *l, const struct lane *lost)
