@@ -136,6 +136,13 @@ const char *lane_host(unsigned i)
     return lanes.hosts[i].told;
 }
 
+/* By itself, libpq prints them. */
+static void not_heard(void *of, const PGresult *result)
+{
+    (void)of;
+    (void)result;
+}
+
 /* Trap: the black hole. Given several hosts, libpq tries the next one when the first has failed, and one that does not answer never fails:
  * connect_timeout is not for those who poll. So each attempt is given one, and a deadline of ours. */
 PGconn *lane_connect(unsigned i, const char *hostaddr)
@@ -174,7 +181,9 @@ PGconn *lane_connect(unsigned i, const char *hostaddr)
         values[n++] = o->val;
     }
     keys[n] = values[n] = NULL;
-    return pq.PQconnectStartParams(keys, values, 0);
+    PGconn *conn = pq.PQconnectStartParams(keys, values, 0);
+    if (conn) pq.PQsetNoticeReceiver(conn, not_heard, NULL);
+    return conn;
 }
 
 /* ---- coming and going ---------------------------------------------------------------------------------------------------------------------- */

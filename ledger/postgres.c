@@ -194,6 +194,8 @@ static enum verdict verdict_of(const char *state)
 {
     /* it is shutting down, or has crashed, or can only be read; or the connection is no good */
     if (strncmp(state, "57P", 3) == 0 || strncmp(state, "08", 2) == 0 || strcmp(state, "25006") == 0) return ANOTHER_HOST;
+    /* what was prepared is not there any more, or returns something else since the schema was changed */
+    if (strcmp(state, "26000") == 0 || strcmp(state, "0A000") == 0) return ANOTHER_HOST;
     /* could not be serialised; would have deadlocked; waited too long for a lock; was cancelled by somebody */
     if (strcmp(state, "40001") == 0 || strcmp(state, "40P01") == 0 || strcmp(state, "55P03") == 0 || strcmp(state, "57014") == 0)
         return ONCE_MORE;
