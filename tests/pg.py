@@ -229,7 +229,8 @@ class Cluster:
         return connection
 
     def admin(self, database="postgres"):
-        return Session(self.connect(database))
+        """It waits for no standby: what it does is done even when there is none left."""
+        return Session(self.connect(database, options="-c synchronous_commit=local"))
 
     def new_database(self, owner=USER, options=""):
         """An empty one; returns its URL. An owner who is not there is made, with the same password."""
