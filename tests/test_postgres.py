@@ -258,7 +258,7 @@ def long_laps(server):
 
 class Patron:
     """Orders on and on, each order under a key of its own, which is asked for again until it is known whether it was taken. Anything but
-    202, and 503 with Retry-After (response() checks that it is there), is an error; for a full disk there is 507."""
+    202, and 503 with Retry-After (response() checks that it is there), is an error."""
 
     def __init__(self, server, number):
         self.customer, self.number, self.count = server.customer(f"Number {number}"), number, 0
@@ -269,7 +269,7 @@ class Patron:
         key, began = f"{self.number}-{self.count}", time.monotonic()
         r = server.api("POST", "/orders", ORDER, self.customer.token, idempotency_key=key)
         self.slowest = max(self.slowest, time.monotonic() - began)
-        assert r.status in (202, 503, 507), f"got {r}"
+        assert r.status in (202, 503), f"got {r}"
         if r.status == 202:
             self.taken[key] = r.json()
             self.count += 1
@@ -470,7 +470,6 @@ def test_a_full_disk_refuses_orders_and_loses_none(start_server, cluster, small_
         wait_until(lambda: taken(crowd) >= 20)
         fill(ballast)
         wait_until(lambda: refused(crowd) >= 8, seconds=60)
-        assert server.api("GET", "/readyz").status == 503
         assert crowd[0].customer.api("GET", "/orders").status == 200, "expected reads to go on"
         ballast.unlink()
         wait_until(lambda: server.api("GET", "/readyz").status == 200, seconds=SOON)
