@@ -59,7 +59,7 @@ help:
 	@echo 'make break    twelve classic bugs to find and cure: lists them; N=4 puts one into a copy of the source, make mend N=4 judges your cure'
 	@echo 'make check    formatting, static analysis, warnings of gcc and clang, layering, the model of the hand-over'
 	@echo 'make screenshots  DIR=build/screenshots: pictures of the page'
-	@echo 'make follow   one order, each system call beside the functions that made it'
+	@echo 'make follow   one order, each system call beside the functions that made it; DB=postgresql://…: by the other road'
 	@echo 'make bench    Forno against its peers and against what the kernel allows; eight minutes'
 	@echo 'make siege    what an attack costs everybody else; two minutes'
 	@echo 'make demo     asynchronous and blocking, side by side; half a minute'
@@ -281,7 +281,7 @@ screenshots: need-test server
 follow:
 	$(call need,$(DEBS_FOLLOW))
 	@$(MAKE) -s --no-print-directory build/follow/server
-	@$(PYTHON) tests/follow.py build/follow/server
+	@$(PYTHON) tests/follow.py build/follow/server $(DB)
 
 # BENCH_ARGS: see bench/README.md
 bench:

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""follow.py: `make follow`: one POST /orders, each system call beside the chain of our functions that made it.
+"""follow.py: `make follow`: one POST /orders, each system call beside the chain of our functions that made it. DB=postgresql://… follows it
+by the other road.
 
 strace -k prints the stack under each call. The build is one in which functions stay functions (FOLLOW in the Makefile). Shown is
 what happens between the listener that wakes and the loop that sleeps again after the answer, in the order in which the calls
@@ -24,6 +25,7 @@ CALLS = ("accept4,epoll_wait,epoll_ctl,recvfrom,sendto,read,write,futex,timerfd_
 CALL = re.compile(r"(\d+) +(?:<\.\.\. )?(\w+)(?:\(| resumed>)(.*?)\) += (-?\w+)(.*)")
 UNFINISHED = re.compile(r"(\d+) +(\w+)\((.*) <unfinished \.\.\.>")
 FRAME = re.compile(r" > (\S+?)\((\w+)(?:\.\w+)*\+0x")
+LIBRARIES = {"libsqlite3": "SQLite", "libpq": "libpq"}
 THREADS = {"main": "loop", "run_worker": "worker", "look_up_thread": "names"}  # by where its stack begins
 
 
@@ -48,8 +50,8 @@ def read_calls(text, binary):
             if module == str(binary):
                 if function != "_start":
                     frames.insert(0, function)
-            elif "sqlite" in module and frames[:1] != ["SQLite"]:
-                frames.insert(0, "SQLite")
+            elif (library := next((name for part, name in LIBRARIES.items() if part in module), None)) and frames[:1] != [library]:
+                frames.insert(0, library)
         elif unfinished := UNFINISHED.match(line):
             begun[unfinished[1]] = unfinished[3]
         elif call := CALL.match(line):
@@ -73,13 +75,13 @@ def order(port):
         assert answer["status"] == "baking", answer
 
 
-def follow(binary):
-    """The calls of one order."""
+def follow(binary, db=None):
+    """The calls of one order, by the road to a new file, or to the database that this URL names."""
     binary = Path(binary).resolve()
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace"
         command = ["strace", "-f", "-k", "-qq", "--signal=none", "-s", "24", "-e", f"trace={CALLS}", "-o", str(trace),
-                   str(binary), "--port", "0", "--db", f"{folder}/forno.db", "--log", "off"]
+                   str(binary), "--port", "0", "--db", db or f"{folder}/forno.db", "--log", "off"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FORNO_") and name != "PORT"}
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as strace:
             try:
@@ -144,4 +146,4 @@ def show(calls, out):
 
 
 if __name__ == "__main__":
-    show(follow(sys.argv[1]), sys.stdout)
+    show(follow(*sys.argv[1:]), sys.stdout)
