@@ -19,7 +19,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 
 # The same by their names in Debian and Ubuntu.
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev libpq-dev
-DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest python3-pytest-xdist curl strace universal-ctags spin sqlite3 git
+DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest python3-pytest-xdist python3-jsonschema curl strace universal-ctags spin sqlite3 git
 DEBS_PROXY = nginx-light haproxy
 DEBS_PG    = postgresql python3-psycopg2
 DEBS_PAGE  = chromium chromium-driver python3-selenium

@@ -13,7 +13,7 @@
 EMBED(openapi, "page/openapi.json");
 
 #define PROBLEM "{\"$ref\":\"#/components/responses/Problem\"}"
-#define SECURITY ",\"security\":[{\"bearer\":[]}]"
+#define SECURITY "{\"bearer\":[]}"
 #define BODY ",\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\"}}}}"
 
 static struct page description = {"openapi.json", "application/json", NULL, NULL, ""};
@@ -66,9 +66,9 @@ static const struct {
 static cJSON *describe(const struct route *route, const cJSON *known, cJSON *refinement)
 {
     static const char *const tags[CHAPTERS] = {"operator", "bank", "pizzeria", "courier", "lab", "operator"};
-    cJSON *operation =
-        parsed("{\"operationId\":\"%s\",\"tags\":[\"%s\"],\"parameters\":[],\"responses\":{\"default\":" PROBLEM "}%s%s}",
-               route->handler.name, tags[route->chapter], route->wants & MEMBER ? SECURITY : "", route->wants & JSON ? BODY : "");
+    cJSON *operation = parsed(
+        "{\"operationId\":\"%s\",\"tags\":[\"%s\"],\"parameters\":[],\"responses\":{\"default\":" PROBLEM "},\"security\":[%s]%s}",
+        route->handler.name, tags[route->chapter], route->wants & MEMBER ? SECURITY : "", route->wants & JSON ? BODY : "");
     cJSON *parameters = cJSON_GetObjectItem(operation, "parameters"), *responses = cJSON_GetObjectItem(operation, "responses"),
           *item;
     const char *brace = strchr(route->pattern, '{');

@@ -7,7 +7,9 @@ and on PostgreSQL when told so: pytest --road postgresql."""
 import os
 import resource
 from contextlib import contextmanager
+from pathlib import Path
 
+import contract
 import pg
 import pytest
 import roads
@@ -135,6 +137,8 @@ def pytest_configure(config):
         pytest.exit(f"there is no server at {BINARY}: run make, or set FORNO_SERVER", 2)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if b"__tsan_init" not in Path(BINARY).read_bytes():  # what it answers is the same there
+        contract.install(config)
 
 
 @pytest.hookimpl(hookwrapper=True)
