@@ -213,11 +213,12 @@ static void drop(struct lane *l)
     l->naming = l->preparing = l->leaving = false;
 }
 
-/* Rest, then try the next address, or the next host. Once around without rest; then longer each time, and not all at the same moment. */
+/* Try the next address, or the next host; when all have been tried, rest before that: longer each time, and not all at the same moment. */
 static void again_later(struct lane *l)
 {
     unsigned rounds = l->fails / lanes.hosts_len;
-    int64_t rest_ns = rounds == 0 ? 0 : rounds > 5 ? REST_MAX_NS : REST_NS << (rounds - 1);
+    bool all_tried = l->fails && l->fails % lanes.hosts_len == 0 && l->address == l->addresses_len;
+    int64_t rest_ns = !all_tried ? 0 : rounds > 5 ? REST_MAX_NS : REST_NS << (rounds - 1);
 
     drop(l);
     if (l->address == l->addresses_len) {
@@ -453,6 +454,14 @@ static void keep_result(struct lane *l, PGresult *result)
     else if (l->error != result || l->culprit != l->put) pq.PQclear(result);
 }
 
+/* Here is somebody who can be written to: whoever rests need not try the others first. */
+static void call_others(const struct lane *there)
+{
+    for (struct lane *l = lanes.first; l; l = l->next) {
+        if (l->state == DB_LANE_BACKING_OFF && l->fails >= lanes.hosts_len) go(l, there->host);
+    }
+}
+
 /* What was sent is answered, one way or the other. */
 static void synced(struct lane *l)
 {
@@ -468,6 +477,7 @@ static void synced(struct lane *l)
         }
         if (l->fails >= lanes.hosts_len) trace_note("PostgreSQL at %s (%s) is there", lane_host(l->host), l->name);
         l->preparing = false;
+        call_others(l);
     } else if (good) {
         l->fails = 0;
     }
