@@ -113,15 +113,15 @@ def test_the_reference_cure_is_the_sound_source_again(tmp_path, bug):
 
 
 def test_a_learner_is_led_from_the_list_to_the_cure(tmp_path):
-    """make break, make mend as they are typed, with the quickest of the bugs."""
+    """make break, make mend as they are typed, with the bug that is shown by the kind of build that is there."""
     def run(*args):
         r = subprocess.run([sys.executable, LAB / "lab.py", *args], capture_output=True, text=True,
                            env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LANG": "pt_BR.UTF-8" if args[2:] else "C"})
         return r.returncode, r.stdout + r.stderr
 
-    copy = tmp_path / "forno-break-4"
-    assert run("mend", "4")[0] == 1
-    status, said = run("break", "4")
+    copy = tmp_path / "forno-break-8"
+    assert run("mend", "8")[0] == 1
+    status, said = run("break", "8")
     assert status == 0 and str(copy) in said and "!! " in said and "page.md" in said, said
     assert run("break")[1].count("open") == 1
     assert subprocess.run(["git", "status", "--porcelain"], cwd=copy, capture_output=True, text=True).stdout == ""
@@ -157,7 +157,7 @@ def test_a_verdict_is_what_was_seen_and_a_cure_counts_as_long_as_nobody_touches_
 
 # ---------------------------------------------------------------- names
 
-def tests_by_name():
+def all_tests():
     """Every test there is: of the wire by file::name, of the units by name."""
     names = set()
     for path in ROOT.glob("tests/test_*.py"):
@@ -170,7 +170,7 @@ def tests_by_name():
 @pytest.mark.parametrize("bug", BUGS, ids=IDS)
 def test_the_tests_that_guard_a_place_exist(bug):
     units, ids = bug.guards
-    assert ids and all(id.removeprefix("tests/").replace(".py", "") in tests_by_name() for id in ids), ids
+    assert ids and all(id.removeprefix("tests/").replace(".py", "") in all_tests() for id in ids), ids
     assert all((ROOT / "tests" / "unit" / f"{unit}.c").exists() for unit in units), units
 
 
@@ -201,14 +201,14 @@ def test_every_trap_of_the_source_has_a_break_or_a_reason(readme, heading):
         assert number.isdigit() and 1 <= int(number) <= len(BUGS) or number == "–" and len(why) > 20, f"neither break nor reason: {name}"
         assert any(text.lower().startswith(name.lower()) for _, text in traps), f"the source knows no such trap: {name}"
         for test in re.findall(r"`(test_\w+)`", why):
-            assert any(known.endswith((f"::{test}", f": {test}")) for known in tests_by_name()), f"no such test: {test}"
+            assert any(known.endswith((f"::{test}", f": {test}")) for known in all_tests()), f"no such test: {test}"
     broken = {int(number) for _, number, _ in table.values() if number.isdigit()}
     assert broken == {1, 3, 4, 5, 6, 9, 10, 11}, f"got {broken}"
 
 
 @pytest.mark.parametrize("readme, heading", [("README.md", "Which test catches which bug"), ("README.pt-BR.md", "Que teste pega que bug")])
 def test_every_classic_bug_is_caught_by_a_test_that_exists(readme, heading):
-    table, names = rows((LAB / readme).read_text(), heading), tests_by_name()
+    table, names = rows((LAB / readme).read_text(), heading), all_tests()
     assert len(table) == 22
     for bug, tests in table:
         named = re.findall(r"`(test_\w+(?:::|: )test_\w+)`", tests)

@@ -117,7 +117,7 @@ def do_break(bug):
         git(bug.copy, "add", "-A")
         git(bug.copy, "commit", "-qm", "Forno, as it is")
     print(say("Building …", "Compilando …"), flush=True)
-    if complaint := make(bug.copy, f"build/{bug.kind}/server", "server"):
+    if complaint := make(bug.copy, "server" if bug.kind == "release" else f"build/{bug.kind}/server"):
         sys.exit(complaint)
     status, line = bug.symptom(bug.copy)
     print(f"\n{bug.number}. {bug.title}\n{'-- ' if status == NOT_HERE else '!! ' if status else 'ok '}{line}\n")
