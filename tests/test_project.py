@@ -43,6 +43,12 @@ def test_what_the_server_says_of_itself_is_this_version(server):
     assert json.loads(hello["data"])["version"] == f"forno {version()}"
 
 
+def test_the_dashboard_names_metrics_that_there_are(server):
+    named = set(re.findall(r"\bforno_[a-z_]+", read("dist/grafana.json")))
+    told = set(re.findall(r"^(forno_[a-z_]+)", server.api("GET", "/metrics").body.decode(), re.MULTILINE))
+    assert len(named) > 20 and named <= told, f"of no use: {named - told}"
+
+
 # ---------------------------------------------------------------- make install
 
 @pytest.fixture(scope="module")
