@@ -45,6 +45,7 @@ MASKS = [(re.compile(pattern, re.MULTILINE), name) for pattern, name in (
     (r"(;dur=)\d+\.\d+", r"\1<ms>"),
     (r"(_in_ms\":)\d+", r"\1<ms>"),
     (r" *\d+\.\d+( ?(ms|s)\b| to )", r" <time>\1"),
+    (r"\b\d[\d,]* KiB\b", "<n> KiB"),
     (r"\|[= ]+\|", "|<bar>|"),  # times, drawn
     (r"\b(127\.0\.0\.1|\[::1\]):\d{5}\b", r"\1:<port>"),
     (r"\bpid \d+", "pid <pid>"),
@@ -278,7 +279,7 @@ def main():
             shutil.copytree(sys.argv[3], folder, symlinks=True, dirs_exist_ok=True)
         else:
             copy_checkout(folder)
-            subprocess.run(["make", "-s", "server"], cwd=folder, check=True, env=clean_environment())
+            subprocess.run(["make", "-s", "server", "steps"], cwd=folder, check=True, env=clean_environment())
         try:
             ran, left_out = run(document, folder)
         except Wrong as wrong:

@@ -24,7 +24,6 @@ READERS = [name for name in DOCUMENTS if not name.startswith("bench/")]
 RUN = [name for name in READERS if not name.startswith("docs/break-it/")]
 # For whoever changes the code.
 ENGLISH_ONLY = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/design.md", "docs/performance.md"]
-ENGLISH = [name for name in READERS if not name.endswith(".pt-BR.md") and name not in ENGLISH_ONLY]
 
 # The commands that cannot be run here, and no others; the documents say why.
 NOT_RUN = [
@@ -47,11 +46,15 @@ def blocks(name):
 
 
 def other_language(name):
-    return name.removesuffix(".md") + ".pt-BR.md"
+    """Of an English one. The guide has a folder for each language."""
+    return name.replace("/en/", "/pt-BR/") if "/en/" in name else name.removesuffix(".md") + ".pt-BR.md"
 
 
 def english(name):
-    return name.replace(".pt-BR.", ".")
+    return name.replace(".pt-BR.", ".").replace("pt-BR/", "en/")
+
+
+ENGLISH = [name for name in READERS if name == english(name) and name not in ENGLISH_ONLY]
 
 
 def prose(name):
@@ -102,7 +105,7 @@ def runs(tmp_path_factory):
         pytest.skip("the kernel forbids namespaces here")
     checkout = tmp_path_factory.mktemp("checkout")
     docs.copy_checkout(checkout)
-    make("-j2", "server", "CFLAGS=-O1 -g", folder=checkout)
+    make("-j2", "server", "steps", "CFLAGS=-O1 -g", folder=checkout)
 
     def one(name):
         return subprocess.run([sys.executable, docs.__file__, ROOT / name, checkout], capture_output=True, text=True)
@@ -355,7 +358,7 @@ def test_both_languages_say_the_same(name):
 
 
 def test_no_document_is_left_in_one_language_by_accident():
-    translated = [name for name in READERS if name.endswith(".pt-BR.md")]
+    translated = [name for name in READERS if name != english(name)]
     assert sorted(map(english, translated)) == sorted(ENGLISH)
     assert all((ROOT / name).exists() and not (ROOT / other_language(name)).exists() for name in ENGLISH_ONLY)
 
