@@ -160,7 +160,7 @@ static void send_group(struct lane *l)
 {
     struct queue *q = queue_of(l);
     enum pg_way way = (enum pg_way)(l - road.lanes);
-    size_t most = way == PG_NEWS || way == PG_SLOW || q->one_by_one ? 1 : road.group_max;
+    size_t most = way == PG_NEWS || way == PG_SLOW || q->one_by_one ? 1 : way == PG_READS ? LANE_GROUP_MAX : road.group_max;
 
     if (!lane_idle(l) || !q->ops.first) return;
     if (q->one_by_one) q->one_by_one--;
@@ -251,7 +251,7 @@ static void group_done(struct lane *l)
 {
     struct queue *q = queue_of(l);
     struct op *done[LANE_GROUP_MAX];
-    size_t n = q->group_len, kept = 0, writes = 0;
+    size_t n = q->group_len, kept = 0, reads = 0, writes = 0;
     int64_t now_ns = clock_ns();
 
     for (size_t i = 0; i < n; i++) {
@@ -259,8 +259,10 @@ static void group_done(struct lane *l)
         struct db_job *job = job_of(op);
 
         pg_operations[job->what].take(job, l->results[i], now_ns);
-        writes += is_write(job) && job->what != DB_PING;
-        if (is_write(job)) note_change(job);
+        bool write = is_write(job) && job->what != DB_PING;
+        writes += write;
+        reads += !write && job->what < DB_COMPARE_VERSION;
+        if (write) note_change(job);
         if (pg_wants_more(job)) queue_put_back(q, op);
         else done[kept++] = op;
     }
@@ -268,7 +270,7 @@ static void group_done(struct lane *l)
     road.stats.batches++;
     road.stats.commits += writes > 0;
     road.stats.writes += writes;
-    road.stats.reads += n - writes;
+    road.stats.reads += reads;
     if (writes > road.stats.group_max) road.stats.group_max = writes;
     if (l->writes) pg_doubt = false;
     for (size_t i = 0; i < kept; i++) done[i]->done(done[i]);
