@@ -286,7 +286,7 @@ def main():
     lost = sum(turn[1] for turn in turns)
     print(f"{options.turns} times, {'asynchronous (the control: it has to lose)' if options.asynchronous else 'synchronous'}: "
           f"acknowledged {sum(turn[0] for turn in turns):,}, lost {lost:,}; longest gap {max(turn[2] for turn in turns):.2f} s, "
-          f"which ended {max(turn[3] for turn in turns):+.2f} s after the promotion at worst")
+          f"which ended {max(turn[3] for turn in turns):+.2f} s after {'what was done' if options.url else 'the promotion'} at worst")
     if options.asynchronous:
         sys.exit(0 if lost else "nothing was lost: the control has failed, it proves nothing")
     sys.exit(1 if lost or any(turn[4] for turn in turns) else 0)

@@ -667,9 +667,9 @@ def hearing(here, there, ana, count):
             while listener.next() != ("placed", order):
                 pass
             with there.connect() as waiting:
-                idle = there.metric("forno_requests_live")
+                reads = there.metric("forno_db_reads_total")
                 waiting.ask("GET", f"/orders/{order}", token=ana.token, prefer="wait=60")
-                there.wait_for_metric("forno_requests_live", lambda n: n > idle)
+                there.wait_for_metric("forno_db_reads_total", lambda n: n > reads)  # it has looked, and waits now
                 assert here.api("DELETE", f"/orders/{order}", token=ana.token).status == 200
                 began = time.monotonic()
                 assert waiting.response().json()["status"] == "cancelled"
