@@ -1,4 +1,4 @@
-"""test_break_it.py: the lab of docs/break-it/ is what it says: each bug can be put in, is seen, and goes away by its cure and by nothing less.
+"""test_break_it.py: the lab of docs/break-it/ is what it says: each bug can be put in, is seen, and goes away by its cure alone.
 
 What has to be built and tried is tried a few at a time, while the tests ask for it in turn: most of it waits.
 """

@@ -3,7 +3,7 @@
 
 lab.py break          lists them
 lab.py break N        makes a copy with bug N, builds it, shows the symptom
-lab.py mend N         builds the copy, and says whether it is cured: the symptom, the symptoms of all others, and the tests of that place
+lab.py mend N         builds the copy, and says whether it is cured: by its symptom, those of all others, and the tests of that place
 
 A bug's folder: break.patch, symptom.py, cheats/, guards (the tests that watch over that place), page.md to read first, after.md to read
 when it is cured. The reference cure is break.patch taken back. tests/test_break_it.py guards all this.
