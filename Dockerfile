@@ -17,10 +17,12 @@ RUN make server && make install DESTDIR=/out PREFIX=/usr
 
 FROM $BASE
 RUN apt-get update \
- && apt-get install -y --no-install-recommends libcjson1 libsodium23 libsqlite3-0 \
+ && apt-get install -y --no-install-recommends libcjson1 libpq5 libsodium23 libsqlite3-0 \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 8000 --home-dir /var/lib/forno --create-home forno
-COPY --from=build /out/usr/bin/forno /usr/bin/forno
+ && useradd --system --uid 8000 --home-dir /var/lib/forno --no-create-home forno \
+ && install -d -o forno /var/lib/forno
+COPY --from=build /out/usr/bin/forno /usr/bin/
+COPY LICENSE /usr/share/doc/forno/
 USER forno
 WORKDIR /var/lib/forno
 VOLUME /var/lib/forno
