@@ -19,6 +19,7 @@ SAYS = {  # what each of them is told, which is what it does wrong
     "3-an-alarm-for-everything": "half baked", "1-what-is-not-taken-is-forgotten": "is lost",
     "2-again-until-it-is-taken": "has no answer", "3-always-ask-for-room": "the loop spins",
     "4-keep-it-all": "are made and kept",
+    "1-nobody-is-taken-off": "stayed empty", "2-the-door-is-shut": "stands at the door", "3-without-a-word": "without a word",
 }
 
 
