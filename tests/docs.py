@@ -44,6 +44,7 @@ MASKS = [(re.compile(pattern, re.MULTILINE), name) for pattern, name in (
     (r"\b\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "<time>"),
     (r"(;dur=)\d+\.\d+", r"\1<ms>"),
     (r"(_in_ms\":)\d+", r"\1<ms>"),
+    (r"(\bwaited_ms\":)\d+(\.\d+)?", r"\1<ms>"),
     (r" *\d+\.\d+( ?(ms|s)\b| to )", r" <time>\1"),
     (r"\b\d[\d,]* KiB\b", "<n> KiB"),
     (r"\|[= ]+\|", "|<bar>|"),  # times, drawn
