@@ -31,6 +31,7 @@ static struct {
         struct ops ops;
         struct op *group[LANE_GROUP_MAX]; /* under way */
         size_t group_len;
+        int64_t sent_ns;
         size_t
             one_by_one; /* so many of the next go alone: together they could not be committed, and nobody knows whose fault it was */
     } queues[LANES];
@@ -175,13 +176,15 @@ static void send_group(struct lane *l)
         if (alone || job->what == DB_PING) break;
     }
     if (way >= PG_WRITES) sort_group(q);
-    int64_t served_ns = clock_ns(), answer_ns = ANSWER_NS;
+    int64_t answer_ns = ANSWER_NS;
+    q->sent_ns = clock_ns();
     for (size_t i = 0; i < q->group_len; i++) {
         struct db_job *job = job_of(q->group[i]);
 
-        if (!q->group[i]->served_ns) q->group[i]->served_ns = served_ns;
+        if (!q->group[i]->served_ns) q->group[i]->served_ns = q->sent_ns;
         /* Who has waited before waits no longer than he would without another try. */
-        if (job->tries && job->asked_ns + PATIENCE_NS - served_ns < answer_ns) answer_ns = job->asked_ns + PATIENCE_NS - served_ns;
+        if (job->tries && job->asked_ns + PATIENCE_NS - q->sent_ns < answer_ns)
+            answer_ns = job->asked_ns + PATIENCE_NS - q->sent_ns;
         lane_put(l, pg_operations[job->what].ask(l->conn, job));
     }
     lane_sync(l, answer_ns > ANSWER_NS / 10 ? answer_ns : ANSWER_NS / 10);
@@ -252,13 +255,14 @@ static void group_done(struct lane *l)
     struct queue *q = queue_of(l);
     struct op *done[LANE_GROUP_MAX];
     size_t n = q->group_len, kept = 0, reads = 0, writes = 0;
-    int64_t now_ns = clock_ns();
 
     for (size_t i = 0; i < n; i++) {
         struct op *op = q->group[i];
         struct db_job *job = job_of(op);
 
-        pg_operations[job->what].take(job, l->results[i], now_ns);
+        /* Its clock was read between our sending and now. Who takes it for the earlier of both may wake too early, and looks again; a slow
+         * commit would make who takes it for the later one late. */
+        pg_operations[job->what].take(job, l->results[i], q->sent_ns);
         bool write = is_write(job) && job->what != DB_PING;
         writes += write;
         reads += !write && job->what < DB_COMPARE_VERSION;
