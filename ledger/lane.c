@@ -206,6 +206,7 @@ static void clear_results(struct lane *l)
 
 static void drop(struct lane *l)
 {
+    l->undone = l->error != NULL;
     watch_forget(&l->watch);
     clear_results(l);
     pq.PQfinish(l->conn);

@@ -45,6 +45,7 @@ struct lane {
     size_t put, came;
     PGresult *error; /* the first result that is one; NULL: none */
     size_t culprit;  /* whose it is; == put: the Sync's own */
+    bool undone;     /* for lost(): an error had come, so the server has done nothing of what was put */
     bool doubtful;   /* trap: the cancelled wait acknowledges. The server has warned that it has not waited for the standby */
 };
 

@@ -359,7 +359,8 @@ static void answered(struct lane *l)
 
 static void lost(struct lane *l, bool working)
 {
-    if (working) group_lost(l);
+    if (working && l->undone) group_again(l, NULL);
+    else if (working) group_lost(l);
     if (l == &road.lanes[PG_READS]) others.listening = false;
     for (struct lane *other = road.lanes; other < road.lanes + LANES; other++) {
         if (other != l && road.open) lane_follow(other, l);
