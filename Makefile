@@ -366,7 +366,7 @@ clean:
 # ---- the guide: its steps, their comparison, its exercises -----------------------------------------------------------------------
 
 DEBS_STEPS = gcc libc6-dev liburing-dev
-FORMATTED += $(wildcard docs/guide/*.c docs/guide/steps/*.[ch])
+FORMATTED += $(wildcard docs/guide/*.c docs/guide/steps/*.[ch] docs/guide/await/*.[ch])
 
 need-steps:
 	$(call need,$(DEBS_STEPS))
@@ -378,7 +378,8 @@ steps: need-steps
 
 check: check-steps
 check-steps: need-check
-	@for cc in gcc clang; do $(MAKE) -s --no-print-directory -C docs/guide/steps CC=$$cc WERROR=-Werror OUT=$(CURDIR)/build/steps-$$cc || exit 1; done
+	@for cc in gcc clang; do $(MAKE) -s --no-print-directory -C docs/guide/steps CC=$$cc WERROR=-Werror OUT=$(CURDIR)/build/steps-$$cc && \
+	  $(MAKE) -s --no-print-directory -C docs/guide/await CC=$$cc WERROR=-Werror OUT=$(CURDIR)/build/await-$$cc || exit 1; done
 
 build/guide/%: docs/guide/%.c Makefile
 	@mkdir -p $(@D)
