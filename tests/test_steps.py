@@ -160,18 +160,17 @@ def test_bytes_not_messages(step):
 
 @each
 def test_who_waits_for_whom(step):
-    """The longest first, the shortest last: who has a waiter for each, or one who waits for nobody, is overtaken."""
-    clients = {}
-    for path in "/600", "/100", "/now":
-        clients[path] = step.client().ask(path)
-    order = []
-    while len(order) < len(clients):
-        for path, c in clients.items():
-            if path not in order and is_readable(c.sock, 0.001):
-                assert c.answer()[0] == 200
-                c.sock.close()
-                order.append(path)
-    assert order == (["/600", "/100", "/now"] if step.name == "1-blocking" else ["/now", "/100", "/600"])
+    """Who has a waiter for each, or one who waits for nobody, serves who came later and wants less; a single waiter does not."""
+    blocking = step.name == "1-blocking"
+    longest = "/200" if blocking else "/5000"
+    with step.client().ask(longest) as first, step.client().ask("/50") as second, step.client().ask("/now") as third:
+        if blocking:
+            for before, after in (first, second), (second, third):
+                before.answer()
+                assert not is_readable(after.sock, 0), "he is with the one before as long as that one is there"
+                before.sock.close()
+        assert third.answer() == NOW
+        assert blocking or (second.answer() == PIZZA_50 and not is_readable(first.sock, 0))
 
 
 @each
