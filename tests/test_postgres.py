@@ -589,6 +589,28 @@ def test_one_failure_in_a_group_undoes_only_itself(start_server, cluster):
         assert poor.balance() == 7000 and [customer.balance() for customer in rich] == [0] * 8
 
 
+@pytest.mark.parametrize("when", ["at once", "at the end"])
+def test_a_group_that_fails_is_done_without_whoever_failed_it(start_server, cluster, when):
+    """Trap: the row before the commit. All rows have come, and then the Sync says that it cannot be."""
+    server = start_server(*RICH)
+    with cluster.admin(pg.database_of(server.db)) as sql:
+        sql("CREATE FUNCTION forno.unlucky() RETURNS trigger LANGUAGE plpgsql AS "
+            "'BEGIN IF new.pizzas = 13 THEN RAISE unique_violation; END IF; RETURN new; END'")
+        sql("CREATE CONSTRAINT TRIGGER unlucky AFTER INSERT ON forno.orders DEFERRABLE "
+            f"INITIALLY {'DEFERRED' if when == 'at the end' else 'IMMEDIATE'} FOR EACH ROW EXECUTE FUNCTION forno.unlucky()")
+    customers = [server.customer(f"Number {i}") for i in range(20)]
+    clients = [server.connect() for _ in customers]
+    for turn in range(5):
+        for i, (client, customer) in enumerate(zip(clients, customers)):
+            client.ask("POST", "/orders", {"flavor": "margherita", "pizzas": 13 if i == 7 else 1}, customer.token)
+        answers = [client.response() for client in clients]
+        assert [r.status for r in answers] == [503 if i == 7 else 202 for i in range(20)], f"turn {turn}: {answers}"
+        assert answers[7].problem == "database-failed"
+    assert [len(customer.orders()) for customer in customers] == [0 if i == 7 else 5 for i in range(20)]
+    server.stop()
+    assert_ledger_is_sound(server.db)
+
+
 # ---------------------------------------------------------------- kill -9
 
 def test_nothing_acknowledged_is_lost_by_kill_9(start_server, url):
