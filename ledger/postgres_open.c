@@ -15,7 +15,7 @@
 #include <string.h>
 
 #define SCHEMA_VERSION 1          /* scripts SCHEMA_1 and up in postgres.sql; number n takes the schema from version n - 1 to n */
-#define CONNECT_NS (3 * NS_PER_S) /* for each host */
+#define CONNECT_NS (3 * NS_PER_S) /* for each host; twice as long if there is no other: a busy machine needs it */
 #define STATEMENT_NS (60 * NS_PER_S) /* for a step of a migration */
 #define AUDIT_NS (3600 * NS_PER_S)   /* for a rule of the audit */
 #define LOCK "1181708910" /* "Forn", among the advisory locks: two that start at once bring it up to date one after the other */
@@ -86,6 +86,7 @@ static const char *complain_as(const char *said)
     else if (error) said = error + 6;
     else if (failed) said = failed + 8;
     while (*said == ' ') said++;
+    if (!*said || *said == '\n') said = "no answer"; /* libpq has said where it was, and did not come to say more */
     end = strchr(said, '\n');
     return complain("%.*s: %s", (int)(end ? end - said : (int)strlen(said)), said, advice(said));
 }
@@ -95,7 +96,7 @@ static PGconn *connect_to(unsigned host, const char **wrong)
 {
     PGconn *conn = lane_connect(host, NULL);
     PostgresPollingStatusType next = PGRES_POLLING_WRITING;
-    int64_t until_ns = clock_ns() + CONNECT_NS;
+    int64_t until_ns = clock_ns() + (lanes_hosts() > 1 ? CONNECT_NS : 2 * CONNECT_NS);
 
     while (conn && pq.PQstatus(conn) != CONNECTION_BAD && next != PGRES_POLLING_OK) {
         if (!wait_for(conn, next == PGRES_POLLING_READING ? POLLIN : POLLOUT, until_ns)) break;
@@ -104,7 +105,7 @@ static PGconn *connect_to(unsigned host, const char **wrong)
     }
     if (conn && next == PGRES_POLLING_OK) return conn;
     const char *said = conn ? pq.PQerrorMessage(conn) : "no memory";
-    *wrong = complain_as(*said ? said : "no answer");
+    *wrong = complain_as(said);
     pq.PQfinish(conn);
     return NULL;
 }

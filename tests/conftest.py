@@ -1,8 +1,8 @@
 """conftest.py: the servers the tests talk to. One per module where tests can share, one per test where they cannot.
 
 A server stores its data by one of two roads, SQLite or PostgreSQL. What clients may rely on is the same on both: tests marked `contract`
-run on both. Tests marked `file` speak of SQLite's file, or of --blocking, and run on SQLite alone. The others hardly touch the database: they run on SQLite,
-and on PostgreSQL when told so: pytest --road postgresql."""
+run on both. Tests marked `file` speak of SQLite's file, of its one worker, or of --blocking, and run on SQLite alone. The others hardly touch the
+database: they run on SQLite, and on PostgreSQL when told so: pytest --road postgresql."""
 
 import os
 import resource
@@ -132,7 +132,7 @@ def bob(server):
 def pytest_configure(config):
     """The tests open more connections than the usual soft limit of descriptors allows."""
     config.addinivalue_line("markers", "contract: what clients may rely on; runs on both roads")
-    config.addinivalue_line("markers", "file: speaks of SQLite's file, or of --blocking; runs on SQLite alone")
+    config.addinivalue_line("markers", "file: speaks of SQLite's file, its one worker, or --blocking; runs on SQLite alone")
     if not os.access(BINARY, os.X_OK):
         pytest.exit(f"there is no server at {BINARY}: run make, or set FORNO_SERVER", 2)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -149,7 +149,7 @@ def a_black_hole(accepts):
 def test_a_host_that_swallows_everything_is_one_clear_line(accepts):
     """Trap: the black hole."""
     with a_black_hole(accepts) as port:
-        assert refusal(f"postgresql://u:{pg.PASSWORD}@127.0.0.1:{port}/x", "127.0.0.1") < 15
+        assert refusal(f"postgresql://u:{pg.PASSWORD}@127.0.0.1:{port}/x", "127.0.0.1", "no answer") < 15
 
 
 @pytest.mark.parametrize("accepts", [True, False], ids=["says nothing", "does not even answer the call"])
