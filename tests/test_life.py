@@ -138,7 +138,6 @@ class Diary:
                 assert r.json() == answer
 
 
-@pytest.mark.contract
 def test_nothing_acknowledged_is_lost_by_twenty_times_kill_9(start_server):
     """64 clients order and pay; then the plug is pulled. Twenty times, one database."""
     options = "--opening-credit", "100000000", "--log", "off"
