@@ -16,7 +16,7 @@ def act(stage):
     half = [server.connect().send(b"GET /heal") for _ in range(CLIENTS)]
     slow = server.connect().ask("GET", "/lab/thread?ms=6000")  # the worker is busy: what comes now waits for it
     waiting = [server.connect().ask("GET", f"/accounts/{ana.id}", token=ana.token) for _ in range(CLIENTS)]
-    watcher.look()
+    watcher.saw(lambda: watcher.look()["forno_requests_live"] > 2 * CLIENTS)  # all have been heard
     sleeper.ask("GET", "/lab/timer?ms=3000")
     for client in [slow, *half, *waiting]:
         client.reset()

@@ -13,14 +13,13 @@ CLIENTS = 200
 def act(stage):
     server = stage.start()
     watcher = Watcher(server)
-    clients = [server.connect() for _ in range(CLIENTS)]
-    slow = server.connect().ask("GET", "/lab/thread?ms=300")  # the worker is busy, and finds all the others together afterwards
-    watcher.look()
-    for client in clients:
-        client.ask("POST", "/accounts", {"name": "Ana"})  # writes: one commit for all, so all come back at once
+    slow = server.connect().ask("GET", "/lab/thread?ms=10000")  # the worker is busy until nobody wants that any more
+    watcher.saw(lambda: watcher.look()["forno_db_busy"])
+    clients = [server.connect().ask("POST", "/accounts", {"name": "Ana"}) for _ in range(CLIENTS)]
+    watcher.saw(lambda: watcher.look()["forno_db_queue_depth"] >= CLIENTS)
+    slow.reset()  # now it finds all the others together: one commit for all, and all come back at once
     watcher.saw(lambda: all(client.is_readable_within(0) for client in clients))
     answered = sum(client.is_readable_within(0) for client in clients)
-    slow.close()
     return (answered == CLIENTS, f"{CLIENTS} clients asked at once; the database has done its work, and {answered} were answered",
             f"{CLIENTS} clientes perguntaram ao mesmo tempo; o banco de dados fez o seu trabalho, e {answered} tiveram resposta")
 
