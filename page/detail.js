@@ -3,7 +3,10 @@
 import { $, count, duration, element, wake } from "./tools.js";
 import { pause, replayFrom, seek, view, viewShow } from "./playhead.js";
 import { lastSeen, stalls } from "./recording.js";
-import { T } from "./words.js";
+import { T, chapter } from "./words.js";
+
+/* What tells of each wait. */
+const CHAPTERS = { net: "05-bytes-not-messages", oven: "06-time-is-a-descriptor", timer: "06-time-is-a-descriptor", db: "07-the-query-that-blocks", queue: "07-the-query-that-blocks", stall: "01-waiting-in-place" };
 
 export function select(r) {
   view.selected = r;
@@ -59,10 +62,12 @@ export function detailShow() {
   slowly.addEventListener("click", () => { replayFrom(r.from - 60, end + 60); viewShow(r.from, end); });
   buttons.append(show, slowly);
   const functions = [...new Set(r.segments.map((s) => s.name).filter(Boolean))];
+  const chapters = [...new Set([...r.segments.map((s) => CHAPTERS[s.kind]), r.notes.some((m) => m.kind === "discarded") && "08-the-client-who-left"].filter(Boolean))];
   box.dataset.us = r.to - r.from;
   box.replaceChildren(element("h3", r.head || T.request(r.number)),
     element("p", r.done ? T.sum(duration(r.to - r.from), duration(run), duration(wait)) : T.alive, { class: "sum" }), ...(r.began ? [] : [element("p", T.sawNoStart, { class: "sum" })]), buttons, list,
-    ...(functions.length ? [element("p", T.grep, { class: "sum" }), element("code", `grep -nE '${functions.join("|")}' app/*.c`)] : []));
+    ...(functions.length ? [element("p", T.grep, { class: "sum" }), element("code", `grep -nE '${functions.join("|")}' app/*.c`)] : []),
+    ...(chapters.length ? [element("p", T.read, { class: "sum" }), element("code", chapters.sort().map(chapter).join("\n"))] : []));
   r.told = r.notes.length + r.calls.length;
 }
 

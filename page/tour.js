@@ -3,10 +3,11 @@
 import { $, all, clamp } from "./tools.js";
 import { press } from "./controls.js";
 import { stage } from "./stage.js";
-import { T } from "./words.js";
+import { T, chapter } from "./words.js";
 
 const TOUR = [".place.loop", ".place.kernel", ".place.oven", ".place.upstream", ".place.loop"];
 const TOUR_DOES = [null, () => press("one"), async () => { await press("ten"); await press("one"); }, () => press("together"), () => press("block")];
+const TOUR_READ = ["04-only-who-is-ready", "07-the-query-that-blocks", "06-time-is-a-descriptor", null, "01-waiting-in-place"];
 let tourStep = -1;
 
 function tourGo(step) {
@@ -26,7 +27,7 @@ export function tourShow() {
   $("tour").dataset.step = tourStep + 1;
   if (!step) return;
   const [title, text, action] = T.tour[tourStep];
-  $("tour-step").textContent = T.step(tourStep + 1, TOUR.length);
+  $("tour-step").textContent = T.step(tourStep + 1, TOUR.length) + (TOUR_READ[tourStep] ? ` · ${T.read} ${chapter(TOUR_READ[tourStep])}` : "");
   $("tour-title").textContent = title;
   $("tour-text").textContent = text;
   $("tour-do").hidden = !action;

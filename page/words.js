@@ -53,7 +53,7 @@ const WORDS = {
     lanes: "lanes", worker: "worker", ownSocket: "a socket each", lane: (name) => name,
     laneState: { idle: "idle", sending: "sending", waiting: "waiting for the Sync", connecting: "connecting", "backing off": "backing off" },
     waits: { db: "the database", oven: "the oven", timer: "a timer", upstream: "the external service" },
-    zoomTo: "Show in the timeline", replayIt: "Replay slowly", grep: "Read the source:",
+    zoomTo: "Show in the timeline", replayIt: "Replay slowly", grep: "Read the source:", read: "Read in the guide:",
     copied: "Copied.", copyNot: "Copy it by hand: the browser does not let this page.",
     labClosed: "The lab is closed on this server (404): it is open on a loopback address, or with --lab.",
     opening: "Opening accounts at the bank…", failed: (s, d) => `${s}: ${d}`,
@@ -99,7 +99,7 @@ const WORDS = {
     lanes: "conexões", worker: "worker", ownSocket: "um socket cada", lane: (name) => name.replace("reads", "leituras").replace("writes", "escritas").replace("news", "novidades").replace("slow", "lentas"),
     laneState: { idle: "livre", sending: "enviando", waiting: "esperando o Sync", connecting: "conectando", "backing off": "dando um tempo" },
     waits: { db: "o banco de dados", oven: "o forno", timer: "um timer", upstream: "o serviço externo" },
-    zoomTo: "Ver na linha do tempo", replayIt: "Replay lento", grep: "Leia o código:",
+    zoomTo: "Ver na linha do tempo", replayIt: "Replay lento", grep: "Leia o código:", read: "Leia no guia:",
     copied: "Copiado.", copyNot: "Copie à mão: o navegador não deixa esta página copiar.",
     labClosed: "O laboratório está fechado neste servidor (404): ele abre num endereço de loopback, ou com --lab.",
     opening: "Abrindo contas no banco…", failed: (s, d) => `${s}: ${d}`,
@@ -125,6 +125,9 @@ const WORDS = {
 export let lang = localStorage.getItem("forno.lang") ?? (navigator.language.toLowerCase().startsWith("pt") ? "pt" : "en");
 export let T = WORDS[lang];
 const pizzas = (n) => T.pizzas(n);
+
+/* A chapter of the guide, where it lies in the source. */
+export const chapter = (name) => `docs/guide/${lang === "pt" ? "pt-BR" : "en"}/${name}.md`;
 
 export function choose(language) {
   lang = language;

@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import unicodedata
+from pathlib import Path
 
 import pytest
 import wire
@@ -21,6 +22,8 @@ def test_the_menu_of_endpoints_is_plain_text_for_curl(server):
         r = server.api("GET", "/", accept=accept)
         assert r.status == 200 and r.media_type == "text/plain" and "accept" in r["Vary"].lower(), f"got {r}"
         assert b"curl 127.0.0.1:%d/menu\n" % server.port in r.body
+    guides = re.findall(r"docs/\S+\.md", r.body.decode())
+    assert len(guides) == 2 and all((Path(__file__).parent.parent / guide).exists() for guide in guides), f"the guide, in two languages: {guides}"
 
 
 def test_every_curl_line_of_the_menu_works_as_printed(start_server):

@@ -165,12 +165,20 @@ def page(door):
     return door
 
 
+def chapters_named(text):
+    """The chapters of the guide that it names; each is there."""
+    named = re.findall(r"docs/guide/\S+\.md", text)
+    assert all((PAGE.parent / name).exists() for name in named), f"not all of these are there: {named}"
+    return [Path(name).stem for name in named]
+
+
 def test_the_first_visit_is_a_tour_of_five_steps_and_the_second_is_not(door):
     page = door
     page.fresh()
     for step in range(1, 6):
         assert page.data("#tour", "step") == str(step) and not page.is_hidden("#tour")
         assert f"{step} of 5" in page.text("#tour-step") and page.text("#tour-text")
+        assert step == 4 or chapters_named(page.text("#tour-step")), f"step {step} names no chapter"
         assert page.run("return document.activeElement.id") == "tour-title", "the keyboard is where the tour is"
         if step == 2:
             page.click("#tour-do")
@@ -218,6 +226,7 @@ def test_a_request_is_told_in_words_with_the_names_of_its_functions(page):
     for part in ("bytes arrived on connection", "post_order() ran", "the database: waited", "order_placed() ran", "answered 202",
                  "1 × margherita"):
         assert part in words, f"{part!r} is missing in {words!r}"
+    assert chapters_named(words) == ["05-bytes-not-messages", "07-the-query-that-blocks"]
     for function in ("post_order", "order_placed"):
         assert f"{function}(struct req *r)" in (PAGE.parent / "app" / "orders.c").read_text()
 
