@@ -360,6 +360,22 @@ def test_both_languages_say_the_same(name):
     assert targets(name) == targets(other)
 
 
+@pytest.mark.parametrize("name", [name for name in READERS if re.search(r"guide/.*/\d\d-", name)])
+def test_a_block_of_the_guide_says_whose_it_is(name):
+    """A forge does not show what stands behind the three backticks."""
+    before = text_of(name).splitlines()
+    for block in filter(lambda block: block.is_commands, blocks(name)):
+        line = block.line - 2 - bool(block.not_run)  # of the empty one
+        assert before[line - 1:line + 1] == [f"**{block.terminal}**", ""], f"{name}, line {block.line}: in which terminal?"
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if "03-ask-everybody" in name])
+def test_the_guide_quotes_the_figures_that_were_measured(name):
+    measured = text_of("docs/guide/compare.txt").splitlines()
+    quoted = [[cell.strip("`").replace(".", ",") for cell in row] for row in rows(name, 5) if row[1][-1:].isdigit()]
+    assert len(quoted) == 2 and all(row in [line.split() for line in measured] for row in quoted), quoted
+
+
 def test_no_document_is_left_in_one_language_by_accident():
     translated = [name for name in READERS if name != english(name)]
     assert sorted(map(english, translated)) == sorted(ENGLISH)
