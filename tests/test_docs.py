@@ -257,8 +257,11 @@ FILE = re.compile(r"[\w./-]+\.(c|h|py|js|css|html|md|sql|inc|pml|lua|service|soc
 
 def what_is_wrong_with(span, name, names, words, files, options):
     """Why what stands in backticks is no true name; None: it is, or it is none of our business."""
+    own = set(re.findall(r"\w+", "".join(block.text for block in blocks(name) if not block.is_commands)))
+    if span in {mark for block in blocks(name) if block.language == "c" for mark in block.marks}:
+        return None  # the page has all of this file
     if match := re.fullmatch(r"(\w+)\(\)", span):
-        return None if match[1] in FOREIGN | names["function"] | names["macro"] | names["prototype"] or hasattr(LIBC, match[1]) or \
+        return None if match[1] in FOREIGN | names["function"] | names["macro"] | names["prototype"] | own or hasattr(LIBC, match[1]) or \
             hasattr(SQLITE, match[1]) else "no such function"
     if match := re.match(r"struct (\w+)$", span):
         return None if match[1] in names["struct"] else "no such struct"
@@ -276,7 +279,6 @@ def what_is_wrong_with(span, name, names, words, files, options):
         beside = (ROOT / name).parent
         return None if (ROOT / span).is_dir() or (beside / span).is_dir() or list(beside.glob(f"*/{span}")) else "no such folder"
     if re.fullmatch(r"\w+_\w+", span) and span not in FOREIGN:
-        own = set(re.findall(r"\w+", "".join(block.text for block in blocks(name) if not block.is_commands)))
         return None if span in words | own or hasattr(LIBC, span) or hasattr(SQLITE, span) else "no such name"
     if match := re.fullmatch(r"(test_\w+)(?:::|: )(\w+)", span):
         homes = [path for path in files[f"{match[1]}.py"] + files[f"{match[1]}.c"] if match[2] in text_of(path)]
