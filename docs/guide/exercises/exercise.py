@@ -3,7 +3,9 @@
 it.
 
 Each lies in a folder N-name: README.md and README.pt-BR.md (the task; what lies behind its last heading is told after success),
-check.py (a function check(step) that raises Wrong), reference.patch (one way to do it) and cheats/*.patch (what must not pass)."""
+check.py, reference.patch (one way to do it) and cheats/*.patch (what must not pass). check.py has a function check() that raises
+Wrong, and says what is worked on: STEP, one of the small servers; PROGRAM, one of the handlers of await/; or FORNO, files of the
+server itself. It is given the server that runs, or the program's path."""
 
 import argparse
 import contextlib
@@ -22,6 +24,7 @@ sys.dont_write_bytecode = True  # what lies in docs is installed
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parent.parent.parent
 STEPS = HERE.parent / "steps"
+AWAIT = HERE.parent / "await"
 LOCALE = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG", "")
 LANGUAGE = "pt" if LOCALE.startswith("pt") else "en"
 DEADLINE = 10.0
@@ -65,10 +68,10 @@ def say(key, **values):
 class Step:
     """A step that runs."""
 
-    def __init__(self, binary):
+    def __init__(self, binary, *arguments):
         self.binary, self.log = binary, binary.with_suffix(".log")
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([binary, "0"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+            self.process = subprocess.Popen([binary, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
                                             start_new_session=True)
         found = re.search(r":(\d+)$", self.process.stdout.readline().strip())
         if not found:
@@ -127,6 +130,27 @@ def answer(sock, seconds=DEADLINE):
         return ""
 
 
+def kind():
+    """Which of Forno's builds: the one that the tests have, for those; everybody else has that of `make`."""
+    name = Path(os.environ.get("FORNO_SERVER", "")).parent.name
+    return name if name in ("asan", "tsan") else "release"
+
+
+def copy_forno(where):
+    """What is needed to build it, and what has been built, so that little is left to do: make goes by the times, and they are kept."""
+    where.mkdir(parents=True)
+    for name in "Makefile", *(path.name for path in TOP.glob("*.[ch]")):
+        shutil.copy2(TOP / name, where)
+    for name in "app", "ledger", "page", "reactor", "text", "tests/layering", f"build/{kind()}":
+        if (TOP / name).is_dir():
+            shutil.copytree(TOP / name, where / name, ignore=shutil.ignore_patterns("tests", "test_*", "fuzz_*", "server*", "__pycache__"))
+
+
+def plain_environment():
+    """One in which a make that runs this is not heard of."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+
+
 # ---- an exercise -----------------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +161,10 @@ class Exercise:
         spec = importlib.util.spec_from_file_location("check_" + folder.name.replace("-", "_"), folder / "check.py")
         self.module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.module)
-        self.step = self.module.STEP
+        self.work = getattr(self.module, "FORNO", None)  # (files)
+        self.program = getattr(self.module, "PROGRAM", None)
+        self.step = getattr(self.module, "STEP", self.program)
+        self.files = self.work or [f"{self.step}.c"]
 
     def page(self):
         """(title, task, what is told after it)"""
@@ -146,15 +173,22 @@ class Exercise:
         return text.split("\n", 1)[0].lstrip("# "), task.strip(), after.strip()
 
     def set_up(self, where):
-        shutil.copytree(STEPS, where, ignore=lambda _, names: {n for n in names if n != "Makefile" and n[-2:] not in (".c", ".h")})
+        if self.work:
+            copy_forno(where)
+            return
+        shutil.copytree(AWAIT if self.program else STEPS, where, ignore=lambda _, names: {n for n in names if n != "Makefile" and n[-2:] not in (".c", ".h")})
 
     def check(self, where):
         """Raises Wrong."""
-        binary = where / self.step
-        made = subprocess.run(["make", "-s", "-C", where, f"OUT={where}", where / self.step], capture_output=True, text=True)
+        binary = where / "build" / kind() / "server" if self.work else where / self.step
+        made = subprocess.run(["make", "-s", "-j2", "-C", where, *([] if self.work else [f"OUT={where}"]), binary.relative_to(where)
+                               if self.work else binary], capture_output=True, text=True, env=plain_environment())
         if made.returncode != 0:
             raise Wrong(*(WORDS[l]["builds not"].format(why=made.stderr) for l in ("en", "pt")))
-        step = Step(binary)
+        if self.program:
+            self.module.check(binary)
+            return
+        step = Step(binary, *(["--port", "0", "--log", "off", "--db", where / "check.db"] if self.work else ["0"]))
         try:
             self.module.check(step)
             status = step.process.poll()
@@ -183,7 +217,7 @@ def work_on(exercise, where):
     new = not where.exists()
     if new:
         exercise.set_up(where)
-        print(say("set up", where=shown(where), file=f"{exercise.step}.c", task=task), flush=True)
+        print(say("set up", where=shown(where), file=", ".join(exercise.files), task=task), flush=True)
     try:
         exercise.check(where)
     except Wrong as why:
