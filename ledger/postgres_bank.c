@@ -242,11 +242,16 @@ static int ask_place_order(PGconn *conn, struct db_job *job)
 static void take_place_order(struct db_job *job, const PGresult *rows, int64_t ns)
 {
     struct db_order *o = OPERATION(db_order, job);
+    bool again = flag(rows, 0, 1);
 
     job->rc = outcome(rows);
-    o->replayed = flag(rows, 0, 1) && !job->doubtful; /* as with transfers */
+    o->replayed = again && !job->doubtful; /* as with transfers */
     o->now = (struct db_instant){number(rows, 0, 2), ns};
-    if (job->rc == DB_OK) read_order(&o->order, rows, 0, 3);
+    if (job->rc != DB_OK) return;
+    read_order(&o->order, rows, 0, 3);
+    /* Our own first try: this is the answer that it would have had, and tells of that moment. */
+    if (again && job->doubtful)
+        o->now = (struct db_instant){o->order.placed_at_ms, ns - (o->now.ms - o->order.placed_at_ms) * NS_PER_MS};
 }
 
 static bool order_has_key(const struct db_job *job)
