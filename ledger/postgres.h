@@ -34,7 +34,7 @@ enum pg_way { PG_READS, PG_NEWS, PG_SLOW, PG_WRITES };
 
 struct pg_operation {
     int (*ask)(PGconn *conn, struct db_job *job);                       /* sends it: as PQsendQueryPrepared returns it */
-    void (*take)(struct db_job *job, const PGresult *rows, int64_t ns); /* its rows have come, and are true; ns: on clock_ns() */
+    void (*take)(struct db_job *job, const PGresult *rows, int64_t ns); /* its rows have come, and are true; ns: when it was sent */
     bool (*harmless)(const struct db_job *job);                         /* to do once more what may have been done. NULL: always */
     enum pg_way way;
     bool alone; /* it touches accounts that are not its token's: no group with others */
