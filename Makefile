@@ -163,7 +163,7 @@ run: need-build
 # so several files run side by side.
 define run-tests
 	@set -e; for t in $(UNITS); do echo "== $$t"; build/$(1)/$$t; done
-	FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -rfEs -p no:cacheprovider -n $(ABREAST) --dist loadfile tests $(2) $(PYTEST_ARGS)
+	MAKEFLAGS= FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -rfEs -p no:cacheprovider -n $(ABREAST) --dist loadfile tests $(2) $(PYTEST_ARGS)
 endef
 
 test: need-test

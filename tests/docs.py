@@ -152,6 +152,7 @@ class Terminal:
             termios.tcsetattr(0, termios.TCSANOW, mode)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 132, 0, 0))
             os.chdir(folder)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever was started in the background ignores it, and so would bash for ever
             os.execvpe("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"], environment)
         self.all.append(self)
         self.wait(self.PROMPT.search)
