@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -45,11 +46,12 @@ class Watcher:
         first, _, last = (self.client.response().body.decode() for _ in range(3))
         return laps_told(last) - laps_told(first)
 
-    def saw(self, condition, seconds=3):
+    def saw(self, condition, seconds=3, pause=0.01):
         """Ask until it is so: True. False: a hundred times in a row nothing was under way in the database, whose work may take as
-        long as the disk likes, some seconds passed on the server's clock, and still it is not so."""
+        long as the disk likes, some seconds passed on the server's clock, and still it is not so. The pause only spares the processor."""
         since, quiet = None, 0
         while not condition():
+            time.sleep(pause if quiet > 20 else 0)
             now = self.look()
             is_quiet = now["forno_db_queue_depth"] == 0 and now["forno_db_busy"] == 0
             quiet, since = (quiet + 1, since or self.date) if is_quiet else (0, None)

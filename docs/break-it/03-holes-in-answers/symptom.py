@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from kit import REQUEST, Watcher, show  # noqa: E402
 
-ASKED = 100
+ASKED = 50
 
 
 def act(stage):

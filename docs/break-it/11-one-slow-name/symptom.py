@@ -19,7 +19,7 @@ def act(stage):
     ana_asks = server.connect().ask("GET", f"/orders/{order}/delivery", token=ana.token)
     started, answered = watcher.answered, 0
     try:
-        watcher.saw(lambda: looked_up() > before, 10)
+        watcher.saw(lambda: looked_up() > before, seconds=10, pause=0)
     finally:
         answered = watcher.answered - started
     again = looked_up() > before
