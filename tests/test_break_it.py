@@ -4,6 +4,7 @@ What has to be built and tried is tried a few at a time, while the tests ask for
 """
 
 import ast
+import functools
 import re
 import shutil
 import subprocess
@@ -157,6 +158,7 @@ def test_a_verdict_is_what_was_seen_and_a_cure_counts_as_long_as_nobody_touches_
 
 # ---------------------------------------------------------------- names
 
+@functools.cache
 def all_tests():
     """Every test there is: of the wire by file::name, of the units by name."""
     names = set()
