@@ -261,8 +261,8 @@ def what_is_wrong_with(span, name, names, words, files, options):
     if span in {mark for block in blocks(name) if block.language == "c" for mark in block.marks}:
         return None  # the page has all of this file
     if match := re.fullmatch(r"(\w+)\(\)", span):
-        return None if match[1] in FOREIGN | names["function"] | names["macro"] | names["prototype"] | own or hasattr(LIBC, match[1]) or \
-            hasattr(SQLITE, match[1]) else "no such function"
+        there = FOREIGN | names["function"] | names["macro"] | names["prototype"] | own
+        return None if match[1] in there or hasattr(LIBC, match[1]) or hasattr(SQLITE, match[1]) else "no such function"
     if match := re.match(r"struct (\w+)$", span):
         return None if match[1] in names["struct"] else "no such struct"
     if match := re.match(r"make ([a-z][\w-]*)", span):

@@ -1,5 +1,5 @@
-/* coroutine.c: the same handler as a coroutine with a stack of its own: nothing is written down, since nothing is left. await() swaps the
- * stack for the loop's, and comes back when the time has come. */
+/* coroutine.c: the same handler as a coroutine with a stack of its own: nothing is written down, since nothing is left.
+ * await() swaps the stack for the loop's, and comes back when the time has come. */
 #include "kitchen.h"
 
 #include <sys/mman.h>

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""handler.py: the same handler as an async function, turned by hand: no asyncio, only what the compiler makes of it, and what is kept
-while it waits."""
+"""handler.py: the same handler as an async function, turned by hand: no asyncio, only what the compiler makes of it, and what is
+kept while it waits."""
 
 import dis
 

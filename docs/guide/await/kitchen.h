@@ -1,5 +1,5 @@
-/* kitchen.h: a loop of the smallest kind, which the three handlers beside it share: things take some time, and when they are done, the
- * loop calls back. Its time is a number: nobody really sleeps. */
+/* kitchen.h: a loop of the smallest kind, which the three handlers beside it share: things take some time, and when they are
+ * done, the loop calls back. Its time is a number: nobody really sleeps. */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>

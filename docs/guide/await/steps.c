@@ -1,5 +1,5 @@
-/* steps.c: the handler as a chain of steps, which is how Forno writes it: each wait ends a function, and names the next one. What is needed
- * after a wait stands in the struct. */
+/* steps.c: the handler as a chain of steps, which is how Forno writes it: each wait ends a function, and names the next one.
+ * What is needed after a wait stands in the struct. */
 #include "kitchen.h"
 
 struct order {

@@ -1,5 +1,6 @@
-/* switch.c: the same handler as one function again. It is entered anew after each wait, and a switch leads to where it was: this is what
- * compilers make of async functions. AWAIT() is a trick of C, a case label in the middle of whatever stands around it. */
+/* switch.c: the same handler as one function again. It is entered anew after each wait, and a switch leads to where it was:
+ * this is what compilers make of async functions. AWAIT() is a trick of C, a case label in the middle of whatever stands
+ * around it. */
 #include "kitchen.h"
 
 struct order {

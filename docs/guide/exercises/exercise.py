@@ -176,13 +176,14 @@ class Exercise:
         if self.work:
             copy_forno(where)
             return
-        shutil.copytree(AWAIT if self.program else STEPS, where, ignore=lambda _, names: {n for n in names if n != "Makefile" and n[-2:] not in (".c", ".h")})
+        shutil.copytree(AWAIT if self.program else STEPS, where,
+                        ignore=lambda _, names: {n for n in names if n != "Makefile" and n[-2:] not in (".c", ".h")})
 
     def check(self, where):
         """Raises Wrong."""
         binary = where / "build" / kind() / "server" if self.work else where / self.step
-        made = subprocess.run(["make", "-s", "-j2", "-C", where, *([] if self.work else [f"OUT={where}"]), binary.relative_to(where)
-                               if self.work else binary], capture_output=True, text=True, env=plain_environment())
+        what = [binary.relative_to(where)] if self.work else [f"OUT={where}", binary]
+        made = subprocess.run(["make", "-s", "-j2", "-C", where, *what], capture_output=True, text=True, env=plain_environment())
         if made.returncode != 0:
             raise Wrong(*(WORDS[l]["builds not"].format(why=made.stderr) for l in ("en", "pt")))
         if self.program:
