@@ -372,9 +372,10 @@ need-steps:
 	$(call need,$(DEBS_STEPS))
 need-test need-check: need-steps
 
-# The eight small servers, in build/steps: docs/guide/steps/README.md.
+# The eight small servers, in build/steps: docs/guide/steps/README.md; and in build/await the handlers of the guide's chapter 9.
 steps: need-steps
 	@$(MAKE) -s --no-print-directory -C docs/guide/steps OUT=$(CURDIR)/build/steps
+	@$(MAKE) -s --no-print-directory -C docs/guide/await OUT=$(CURDIR)/build/await
 
 check: check-steps
 check-steps: need-check
