@@ -169,7 +169,7 @@ def test_a_baking_order_survives_kill_9_and_is_ready_when_promised(start_server)
     r = ana.api("GET", f"/orders/{order['id']}", prefer="wait=10")
     arrived, ready = time.time(), seconds_since_epoch(order["ready_at"])
     assert r.json()["status"] == "ready" and r.json()["ready_at"] == order["ready_at"], f"expected it ready, got {r}"
-    assert arrived >= ready - 0.001 and arrived - max(ready, asked) < 1
+    assert arrived >= ready - 0.001 and arrived - max(ready, asked) < 5, "expected it ready when promised, not a minute later"
 
 
 # ---------------------------------------------------------------- SIGTERM
