@@ -43,7 +43,7 @@ static struct {
     int64_t drain_ms;
     size_t max_conns; /* 0: what the descriptor limit allows */
     enum log_style log_style;
-    bool narrate;
+    bool narrate, reuse_port;
     struct watch listeners[LISTENERS_MAX];
     size_t listeners_len;
     struct watch own_door;
@@ -75,6 +75,7 @@ enum {
     OPT_DRAIN,
     OPT_MAX_CONNS,
     OPT_MAX_CONNS_PER_IP,
+    OPT_REUSE_PORT,
     OPT_AUDIT,
     OPT_GROUP,
     OPT_COURIER,
@@ -88,6 +89,7 @@ enum {
 static const struct argp_option option_table[] = {
     {"host", 'h', "ADDRESS", 0, "Listen on this address or name (127.0.0.1)", 0},
     {"port", 'p', "PORT", 0, "Listen on this port (8000); 0 picks a free one", 0},
+    {"reuse-port", OPT_REUSE_PORT, NULL, 0, "Share the port with others that say so, too: the kernel deals out who connects", 0},
     {"db", 'd', "FILE|URL", 0,
      "The database: a file (forno.db), made if it is not there, or a PostgreSQL, postgresql://USER@HOST/DATABASE", 0},
     {"opening-credit", OPT_OPENING_CREDIT, "CENTS", 0, "What a new account holds (100000)", 0},
@@ -145,6 +147,7 @@ static error_t set_option(int key, char *arg, struct argp_state *state)
     case OPT_DRAIN: server.drain_ms = 1000 * number(state, arg, "--drain", 0, 3600); break;
     case OPT_MAX_CONNS: server.max_conns = (size_t)number(state, arg, "--max-conns", 1, 10000000); break;
     case OPT_MAX_CONNS_PER_IP: peers_limit((unsigned)number(state, arg, "--max-conns-per-ip", 1, 10000000)); break;
+    case OPT_REUSE_PORT: server.reuse_port = true; break;
     case OPT_COURIER: o->courier = arg; break;
     case OPT_LAB: o->lab = LAB_ON; break;
     case OPT_NO_LAB: o->lab = LAB_OFF; break;
@@ -299,6 +302,7 @@ static int listen_on(const struct addrinfo *a, bool only_one, const struct socka
      * both families. */
     if (first) ((struct sockaddr_in *)&address)->sin_port = ((const struct sockaddr_in *)first)->sin_port;
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (server.reuse_port) setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
     listener_tune(fd);
     if (a->ai_family == AF_INET6 && !only_one) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
     if (bind(fd, (struct sockaddr *)&address, a->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0) return fd;

@@ -326,6 +326,20 @@ def test_two_servers_on_one_database_hear_of_each_other(start_server):
     assert listener.next() == ("cancelled", orders[0])
 
 
+def test_two_servers_share_a_port_and_a_database(start_server):
+    """The kernel deals out who connects; when one leaves, the other gets everybody."""
+    one = start_server("--reuse-port")
+    two = start_server("--reuse-port", "--port", str(one.port), db=one.db)
+    ana = one.customer()
+    orders = [ana.order().json()["id"] for _ in range(60)]  # a connection each; that all come to the same one: one in 2^58
+    assert len(set(orders)) == 60
+    for server in one, two:
+        wait_until(lambda: " 202 POST /orders" in server.stderr(), server.stderr)
+    two.stop()
+    assert [ana.order().status for _ in range(10)] == [202] * 10
+    assert ana.balance() == 1000000 - 70 * 3500
+
+
 def test_events_of_two_busy_servers_on_one_database_are_all_told(start_server):
     """Both place as fast as they can, which both tell: in the same order, each once."""
     one = start_server("--bake-ms", "20", "--opening-credit", "100000000", "--log", "off")
