@@ -17,7 +17,7 @@ NAMES = sorted(f.parent.name for f in EXERCISES.glob("*/check.py"))
 CHEATS = [(f.parent.parent.name, f.stem) for f in sorted(EXERCISES.glob("*/cheats/*.patch"))]
 
 SAYS = {  # what each of them is told, which is what it does wrong
-    "1-who-is-not-here-at-once": "two pieces", "2-somebody-else-waits": "still connected",
+    "1-who-is-not-here-at-once": "two pieces|without an answer", "2-somebody-else-waits": "still connected",
     "3-an-alarm-for-everything": "half baked", "1-what-is-not-taken-is-forgotten": "is lost",
     "2-again-until-it-is-taken": "has no answer", "3-always-ask-for-room": "the loop spins",
     "4-keep-it-all": "are made and kept",
@@ -81,7 +81,7 @@ def test_a_cheat_does_not_pass(name, cheat, tmp_path):
     set_up(name, tmp_path)
     apply(EXERCISES / name / "cheats" / f"{cheat}.patch", tmp_path / name)
     status, out = exercise(tmp_path, number(name))
-    assert status == 1 and SAYS[cheat] in out, f"got {status}: {out}"
+    assert status == 1 and re.search(SAYS[cheat], out), f"got {status}: {out}"
 
 
 def test_what_does_not_compile_is_said(tmp_path):

@@ -63,7 +63,7 @@ def test_no_arrow_between_the_modules_runs_back():
 
 def test_what_a_module_imports_is_there_and_is_of_use():
     for name, modules in IMPORTS.items():
-        code = re.sub(r"/\*.*?\*/", "", IMPORT.sub("", SOURCES[name]), flags=re.DOTALL)
+        code = re.sub(r"/\* .*?\*/", "", IMPORT.sub("", SOURCES[name]), flags=re.DOTALL)
         for module, names in modules.items():
             for imported in names:
                 exported = rf"^export (async )?(function|class|const|let) ([^\n]*[ ,])?{re.escape(imported)}\b"
