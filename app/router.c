@@ -240,8 +240,8 @@ struct step app_route(struct req *r)
 /* ---- the menu ---------------------------------------------------------------------------------------------------------------------------- */
 
 static const char *const headings[CHAPTERS] = {
-    [FRONT] = "Forno: a pizzeria and its bank. Everything here is yours to try.\n"
-              "How it works, chapter by chapter: docs/guide/en/README.md; em português: docs/guide/pt-BR/README.md",
+    [FRONT] = ("Forno: a pizzeria and its bank. Everything here is yours to try.\n"
+               "How it works, chapter by chapter: docs/guide/en/README.md; em português: docs/guide/pt-BR/README.md"),
     [BANK] = "The bank",
     [PIZZERIA] = "The pizzeria",
     [COURIER] = "The courier, an external service",
