@@ -153,7 +153,7 @@ PGconn *lane_connect(unsigned i, const char *hostaddr)
         bool ours; /* whatever the URL says */
     } wanted[] = {
         {"host", h->name[0] ? h->name : NULL, true},
-        {"hostaddr", hostaddr, true},
+        {"hostaddr", hostaddr ? hostaddr : h->address[0] ? h->address : NULL, true},
         {"port", h->port, true},
         {"client_encoding", "UTF8", true},
         {"target_session_attrs", "read-write", false},

@@ -212,6 +212,12 @@ def test_a_unix_socket_will_do(start_server, shared_cluster, url):
     assert server.customer().order().status == 202
 
 
+@pytest.mark.parametrize("host", ["", "nowhere.invalid"])
+def test_who_says_the_address_needs_no_name(start_server, shared_cluster, url, host):
+    server = start_server(db=f"postgresql://{pg.USER}:{pg.PASSWORD}@{host}:{shared_cluster.port}/{pg.database_of(url)}?hostaddr=127.0.0.1")
+    assert server.customer().order().status == 202
+
+
 # ---------------------------------------------------------------- the audit
 
 def test_audit_tells_a_sound_ledger_from_a_cooked_one(start_server, shared_cluster, url):
