@@ -57,7 +57,8 @@ void lanes_close(void);
 unsigned lanes_hosts(void);
 const char *lane_host(unsigned i);
 
-/* Begin to connect to host i, at `hostaddr`, the URL's, or wherever its name leads: the first step alone, see PQconnectStart. NULL: no memory. */
+/* Begin to connect to host i, at `hostaddr`, the URL's, or wherever its name leads: the first step alone, see PQconnectStart. NULL: no
+ * memory. */
 PGconn *lane_connect(unsigned i, const char *hostaddr);
 
 bool lane_open(struct lane *l); /* false: no memory */

@@ -180,7 +180,8 @@ static const char *run(PGconn *conn, const char *sql)
 static const char *bring_up_to_date(PGconn *conn)
 {
     int64_t schema = 0, ours = 0, version = 0;
-    const char *wrong = run(conn, "BEGIN; SET LOCAL lock_timeout = '30s'; SELECT pg_advisory_xact_lock(" LOCK ")");
+    const char *wrong = run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'; "
+                                "SELECT pg_advisory_xact_lock(" LOCK ")");
 
     if (!wrong) wrong = number_of(conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'forno'", 0, &schema);
     if (!wrong && schema)
@@ -304,7 +305,8 @@ int postgres_audit(const char *url, FILE *out)
 
     statement_ns = AUDIT_NS;
     /* All rules see the same state of the world. */
-    if (!wrong) wrong = run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL search_path = forno");
+    if (!wrong) wrong = run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; "
+                          "SET LOCAL search_path = forno");
     if (!wrong)
         wrong = number_of(conn, "SELECT count(*) FROM pg_tables WHERE schemaname = 'forno' AND tablename = 'meta'", 0, &ours);
     if (!wrong && !ours) wrong = "there is no ledger of Forno's in it";

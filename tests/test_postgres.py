@@ -191,6 +191,28 @@ def test_what_else_is_in_the_database_is_left_alone(start_server, shared_cluster
         assert sql("SELECT * FROM public.accounts") == [("not ours",)]
 
 
+def test_what_the_administrator_has_set_for_everybody_changes_nothing(start_server, shared_cluster, url):
+    """Trap: "repeatable read" sees what was before the lock; and a session that is only idle must not end, nor a query that is only slow."""
+    for setting in "default_transaction_isolation = 'repeatable read'", "statement_timeout = '50ms'", "idle_session_timeout = '300ms'":
+        shared_cluster.alter_database(url, f"SET {setting}")
+    one, two = together(2, lambda i: start_server("--opening-credit", "100", db=url))
+    ana = one.customer()
+    with shared_cluster.admin(pg.database_of(url)) as sql, one.connect() as here, two.connect() as there:
+        sql("SELECT set_config('idle_session_timeout', '0', false), set_config('statement_timeout', '0', false)")
+        sessions = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'forno' ORDER BY pid"
+        wait_until(lambda: len(sql(sessions)) == 6)
+        before = sql(sessions)
+        sql("SELECT pg_advisory_lock(forno.lock_of(%s))", ana.id)
+        for client in here, there:
+            client.ask("POST", "/orders", ORDER, token=ana.token, idempotency_key="k")
+        wait_until(lambda: sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted") == [(2,)])
+        sql("SELECT pg_advisory_unlock(forno.lock_of(%s))", ana.id)
+        answers = [client.response() for client in (here, there)]
+        assert [r.problem for r in answers] == 2 * ["insufficient-funds"], f"got {answers}"
+        assert one.api("GET", "/lab/thread?ms=500").status == 200
+        assert set(before) <= set(sql(sessions)), f"expected the sessions to have been kept: {before}, {sql(sessions)}"
+
+
 def test_several_may_begin_at_once(start_server, url):
     """In an empty database: one of them makes the tables."""
     servers = together(4, lambda i: start_server(db=url))
