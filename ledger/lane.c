@@ -153,7 +153,11 @@ PGconn *lane_connect(unsigned i, const char *hostaddr)
         bool ours; /* whatever the URL says */
     } wanted[] = {
         {"host", h->name[0] ? h->name : NULL, true},
-        {"hostaddr", hostaddr ? hostaddr : h->address[0] ? h->address : NULL, true},
+        {"hostaddr",
+         hostaddr        ? hostaddr
+         : h->address[0] ? h->address
+                         : NULL,
+         true},
         {"port", h->port, true},
         {"client_encoding", "UTF8", true},
         {"target_session_attrs", "read-write", false},
@@ -206,7 +210,8 @@ static void clear_results(struct lane *l)
 
 static void drop(struct lane *l)
 {
-    l->undone = l->error != NULL;
+    l->undone =
+        l->error && pq.PQresultErrorField(l->error, PG_DIAG_SQLSTATE); /* without: libpq's own, of which the server knows nothing */
     watch_forget(&l->watch);
     clear_results(l);
     pq.PQfinish(l->conn);

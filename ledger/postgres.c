@@ -225,6 +225,26 @@ static void group_again(struct lane *l, const struct op *except)
     }
 }
 
+/* What was under way has no answer. Whether it was done nobody knows: what does no harm if done twice is sent again. */
+static void group_lost(struct lane *l)
+{
+    struct queue *q = queue_of(l);
+
+    while (q->group_len) {
+        struct op *op = q->group[--q->group_len];
+        struct db_job *job = job_of(op);
+        const struct pg_operation *o = &pg_operations[job->what];
+
+        if (o->harmless && !o->harmless(job)) {
+            give_up(op, DB_UNKNOWN);
+            continue;
+        }
+        job->doubtful = o->way == PG_WRITES && job->what != DB_PING;
+        job->tries++;
+        queue_put_back(q, op);
+    }
+}
+
 /* The transaction is undone, and with it everybody's part in it, whatever his rows say. */
 static void group_failed(struct lane *l)
 {
@@ -233,7 +253,11 @@ static void group_failed(struct lane *l)
     struct op *culprit = l->culprit < q->group_len ? q->group[l->culprit] : q->group_len == 1 ? q->group[0] : NULL;
     bool writes = l->writes;
 
-    if (!state) state = "08000"; /* libpq itself has found something wrong */
+    if (!state) { /* libpq could not read an answer, or had no memory for it. The server has committed as if nothing were wrong */
+        group_lost(l);
+        lane_lose(l, pq.PQerrorMessage(l->conn));
+        return;
+    }
     switch (verdict_of(state)) {
     case ANOTHER_HOST:
         group_again(l, NULL);
@@ -278,26 +302,6 @@ static void group_done(struct lane *l)
     if (writes > road.stats.group_max) road.stats.group_max = writes;
     if (l->writes) pg_doubt = false;
     for (size_t i = 0; i < kept; i++) done[i]->done(done[i]);
-}
-
-/* What was under way has no answer. Whether it was done nobody knows: what does no harm if done twice is sent again. */
-static void group_lost(struct lane *l)
-{
-    struct queue *q = queue_of(l);
-
-    while (q->group_len) {
-        struct op *op = q->group[--q->group_len];
-        struct db_job *job = job_of(op);
-        const struct pg_operation *o = &pg_operations[job->what];
-
-        if (o->harmless && !o->harmless(job)) {
-            give_up(op, DB_UNKNOWN);
-            continue;
-        }
-        job->doubtful = o->way == PG_WRITES && job->what != DB_PING;
-        job->tries++;
-        queue_put_back(q, op);
-    }
 }
 
 /* ---- what the lanes tell us ------------------------------------------------------------------------------------------------------------------ */

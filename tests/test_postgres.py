@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import pg
 import pytest
@@ -582,6 +582,62 @@ def transactions(cluster, url):
     """The number of the next one that writes."""
     with cluster.admin(pg.database_of(url)) as sql:
         return int(sql("SELECT pg_snapshot_xmax(pg_current_snapshot())::text")[0][0])
+
+
+class Between:
+    """A door to the database. What comes back through it can be changed, or late, on its way."""
+
+    def __init__(self, cluster, change=lambda data: data):
+        self.cluster, self.change = cluster, change
+        self.listener = socket.create_server((cluster.host, 0), backlog=100)
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._let_in, daemon=True).start()
+
+    def _let_in(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection((self.cluster.host, self.cluster.port))
+                for way in (client, server, lambda data: data), (server, client, self.change):
+                    threading.Thread(target=self._carry, args=way, daemon=True).start()
+
+    def _carry(self, source, sink, change):
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(change(data))
+        for end in source, sink:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+def test_an_answer_that_cannot_be_read_is_not_taken_for_a_no(start_server, shared_cluster, url):
+    """The order is placed, and its row gets spoiled on the way: to place it again would be to place it twice."""
+    spoiled = []
+
+    def spoil(data):
+        row = re.search(rb"D....\0\x0b\0\0\0\x02ok", data, re.DOTALL)  # ORDER_PLACE's answer: eleven columns
+        if spoiled or not row:
+            return data
+        spoiled.append(row)
+        return data[:row.start() + 6] + b"\x0c" + data[row.start() + 7:]
+
+    with Between(shared_cluster, spoil) as door:
+        server = start_server("--bake-ms", "60000", db=shared_cluster.url(pg.database_of(url), port=door.port, sslmode="disable"))
+        ana = server.customer()
+        r = ana.order()
+        assert spoiled and r.status == 503 and r.problem == "outcome-unknown", f"got {r}"
+        wait_until(lambda: server.api("GET", "/readyz").status == 200, seconds=SOON)
+        assert len(ana.orders()) == 1 and ana.balance() == ana.opening - PRICE
+        spoiled.clear()
+        assert ana.order(idempotency_key="k").status == 202 and spoiled and len(ana.orders()) == 2
+        server.stop()
 
 
 def test_what_waits_together_is_committed_together(start_server, cluster):
