@@ -148,16 +148,14 @@ static void not_heard(void *of, const PGresult *result)
 PGconn *lane_connect(unsigned i, const char *hostaddr)
 {
     const struct host *h = &lanes.hosts[i];
+
+    if (!hostaddr && h->address[0]) hostaddr = h->address;
     const struct {
         const char *key, *value;
         bool ours; /* whatever the URL says */
     } wanted[] = {
         {"host", h->name[0] ? h->name : NULL, true},
-        {"hostaddr",
-         hostaddr        ? hostaddr
-         : h->address[0] ? h->address
-                         : NULL,
-         true},
+        {"hostaddr", hostaddr, true},
         {"port", h->port, true},
         {"client_encoding", "UTF8", true},
         {"target_session_attrs", "read-write", false},
@@ -210,8 +208,8 @@ static void clear_results(struct lane *l)
 
 static void drop(struct lane *l)
 {
-    l->undone =
-        l->error && pq.PQresultErrorField(l->error, PG_DIAG_SQLSTATE); /* without: libpq's own, of which the server knows nothing */
+    /* An error without SQLSTATE is libpq's own: the server knows nothing of it. */
+    l->undone = l->error && pq.PQresultErrorField(l->error, PG_DIAG_SQLSTATE);
     watch_forget(&l->watch);
     clear_results(l);
     pq.PQfinish(l->conn);
