@@ -5,9 +5,16 @@
 SELECT movement_id FROM entries GROUP BY movement_id HAVING count(*) <> 2 OR sum(amount_cents) <> 0;
 
 -- rule: both sides of a movement tell the same story
-SELECT a.id FROM entries a JOIN entries b ON b.id = a.movement_id
-WHERE a.id <> b.id AND (a.kind <> b.kind OR a.at_ms <> b.at_ms OR a.account_id <> b.peer_id OR a.peer_id <> b.account_id
-    OR coalesce(a.order_id, 0) <> coalesce(b.order_id, 0));
+SELECT a.id FROM entries a LEFT JOIN entries b ON b.id = a.movement_id
+WHERE b.id IS NULL OR (a.id <> b.id AND (a.kind <> b.kind OR a.at_ms <> b.at_ms OR a.account_id <> b.peer_id OR a.peer_id <> b.account_id
+    OR coalesce(a.order_id, 0) <> coalesce(b.order_id, 0)));
+
+-- rule: credit comes from the bank, orders are paid at the till and refunded there, transfers go from customer to customer
+SELECT id FROM entries WHERE (kind = 'order' OR kind = 'refund') <> (order_id IS NOT NULL) OR (account_id > 0
+    AND CASE kind WHEN 'opening' THEN peer_id <> 0 WHEN 'transfer' THEN peer_id <= 0 ELSE peer_id <> -1 END);
+
+-- rule: nobody is given credit twice
+SELECT account_id FROM entries WHERE kind = 'opening' AND account_id > 0 GROUP BY account_id HAVING count(*) > 1;
 
 -- rule: all entries together sum to zero
 SELECT sum(amount_cents) FROM entries HAVING sum(amount_cents) <> 0;
@@ -39,6 +46,11 @@ LEFT JOIN (
 ) e ON e.order_id = o.id
 WHERE CASE WHEN o.cancelled_at_ms IS NULL THEN e.n IS NOT NULL
     ELSE coalesce(e.n, 0) <> 1 OR e.total <> o.price_cents OR e.account_id <> o.account_id END;
+
+-- rule: every key leads to what its owner has ordered or sent
+SELECT k.key FROM keys k WHERE k.outcome = 'ok'
+    AND NOT EXISTS (SELECT 1 FROM orders o WHERE o.id = k.subject_id AND o.account_id = k.account_id)
+    AND NOT EXISTS (SELECT 1 FROM entries e WHERE e.id = k.subject_id AND e.account_id = k.account_id AND e.kind = 'transfer');
 
 -- rule of a file: every reference leads somewhere
 SELECT "table" || coalesce(' ' || rowid, '') FROM pragma_foreign_key_check;

@@ -267,6 +267,45 @@ def test_audit_tells_a_sound_ledger_from_a_cooked_one(start_server, shared_clust
         assert_ledger_is_sound(url)
 
 
+PAIR = "INSERT INTO forno.entries VALUES (9001, 9001, {0}, {1}, '{2}', -5, NULL, NULL, 1), (9002, 9001, {1}, {0}, '{2}', 5, NULL, NULL, 1); "
+RICHER = "UPDATE forno.accounts SET balance_cents = balance_cents {0} 5 WHERE id = {{ana}}"
+LAST = "(SELECT max(movement_id) FROM forno.entries)"
+FREE = "ALTER TABLE forno.accounts DROP CONSTRAINT accounts_balance_cents_check; UPDATE forno.accounts SET balance_cents = {0} WHERE id = {{ana}}"
+COOKED = [
+    PAIR.format(-1, "{ana}", "refund") + RICHER.format("+"), PAIR.format("{ana}", -1, "order") + RICHER.format("-"),
+    PAIR.format(0, "{ana}", "opening") + RICHER.format("+"), PAIR.format(0, "{ana}", "transfer") + RICHER.format("+"),
+    f"UPDATE forno.entries SET movement_id = 7777 WHERE movement_id = {LAST}", f"DELETE FROM forno.entries WHERE movement_id = {LAST}",
+    f"DELETE FROM forno.entries WHERE id = {LAST}", f"UPDATE forno.entries SET peer_id = 999 WHERE id = {LAST}",
+    f"UPDATE forno.entries SET at_ms = 999 WHERE id = {LAST}", f"UPDATE forno.entries SET kind = 'opening' WHERE id = {LAST}",
+    "UPDATE forno.keys SET subject_id = {order} WHERE key = 'bob'", "UPDATE forno.keys SET subject_id = 999 WHERE key = 'ana'",
+    "UPDATE forno.orders SET account_id = {bob} WHERE id = {order}", "UPDATE forno.orders SET price_cents = 1 WHERE id = {order}",
+    "UPDATE forno.orders SET cancelled_at_ms = NULL WHERE id = {order}", "DELETE FROM forno.orders WHERE id = {order}",
+    "DELETE FROM forno.accounts WHERE id = {ana}", FREE.format(-1), FREE.format(9007199254740992)]
+
+
+def test_every_rule_of_the_audit_can_fail(start_server, shared_cluster, url):
+    """Each way to cook the books is noticed, and each rule notices one."""
+    server = start_server(db=url)
+    ana, bob = server.customer(), server.customer()
+    ana.transfer(bob.id, 100, "ana")
+    order = ana.order().json()["id"]
+    bob.order(idempotency_key="bob")
+    ana.order()
+    ana.api("DELETE", f"/orders/{order}")
+    server.stop()
+    rules = set(re.findall("^ok     (.*)$", run("--audit", url)[1], re.MULTILINE))
+    noticed = set()
+    for cook in COOKED:
+        copy = shared_cluster.new_database(options=f"TEMPLATE {pg.database_of(url)}")
+        with shared_cluster.admin(pg.database_of(copy)) as sql:
+            sql(cook.format(ana=ana.id, bob=bob.id, order=order))
+        status, out, _ = run("--audit", copy)
+        assert status == 1, f"expected {cook} to be found, got {out}"
+        noticed |= set(re.findall(r"^WRONG  (.*?)(?: \(\d+ faults\))?$", out, re.MULTILINE))
+        shared_cluster.drop(copy)
+    assert len(rules) > 9 and noticed == rules, f"these found nothing wrong: {rules - noticed}"
+
+
 def test_audit_of_nothing_is_1_and_creates_nothing(shared_cluster, url):
     for nothing in (url, shared_cluster.url("no_such_database"), f"postgresql://u:{pg.PASSWORD}@127.0.0.1:{pg.free_port()}/x"):
         status, out, err = run("--audit", nothing, timeout=30)
