@@ -257,14 +257,17 @@ BEGIN
                             ORDER BY id DESC LIMIT told + 1
                         ) latest WHERE placed_at_ms < after_ms LIMIT 1
                     ), 0) ORDER BY id DESC LIMIT told + 1)
-                UNION ALL SELECT ready_at_ms, 1, r FROM forno.orders r WHERE account_id = an_account AND ready_at_ms >= after_ms
+                UNION ALL (SELECT ready_at_ms, 1, r FROM forno.orders r WHERE account_id = an_account AND ready_at_ms >= after_ms
                     AND ready_at_ms < events.now_ms AND cancelled_at_ms IS NULL
-                UNION ALL SELECT cancelled_at_ms, 2, c FROM forno.orders c WHERE account_id = an_account
+                    AND (ready_at_ms, id, 1) > (after_ms, after_id, after_event) ORDER BY ready_at_ms, id LIMIT told + 1)
+                UNION ALL (SELECT cancelled_at_ms, 2, c FROM forno.orders c WHERE account_id = an_account
                     AND cancelled_at_ms >= after_ms AND cancelled_at_ms < events.now_ms
-            ) happened WHERE (happened.happened, (happened.o).id, happened.kind) > (after_ms, after_id, after_event)
+                    AND (cancelled_at_ms, id, 2) > (after_ms, after_id, after_event) ORDER BY cancelled_at_ms, id LIMIT told + 1)
+            ) happened WHERE reading AND after_ms < events.now_ms
+                AND (happened.happened, (happened.o).id, happened.kind) > (after_ms, after_id, after_event)
             ORDER BY happened.happened, (happened.o).id, happened.kind LIMIT told + 1
         ) first ORDER BY first.happened, (first.o).id, first.kind LIMIT room
-    ) e ON reading AND after_ms < events.now_ms;
+    ) e ON true;
 END $$;
 
 -- Can it be written to? Without a reason to doubt it, being the one that could be is enough.
@@ -360,13 +363,14 @@ SELECT who.now_ms, coalesce(o.id, 0), who.id, coalesce(o.flavor, ''), coalesce(o
 FROM who LEFT JOIN LATERAL (
     SELECT * FROM forno.orders WHERE account_id = who.id AND id < $2::bigint ORDER BY id DESC LIMIT $3::bigint
 ) o ON true ORDER BY o.id DESC;
+-- Few bake: "id + 0" is in no index, so they are found by when they are ready, not by walking back through all that there ever were.
 -- name: ORDERS_BAKING
 WITH who AS MATERIALIZED (SELECT id, greatest(forno.clock_ms(), latest_ms) AS now_ms FROM forno.accounts WHERE token_hash = $1::bytea)
 SELECT who.now_ms, coalesce(o.id, 0), who.id, coalesce(o.flavor, ''), coalesce(o.pizzas, 0), coalesce(o.price_cents, 0),
     coalesce(o.placed_at_ms, 0), coalesce(o.ready_at_ms, 0), coalesce(o.cancelled_at_ms, 0)
 FROM who LEFT JOIN LATERAL (
-    SELECT * FROM forno.orders WHERE account_id = who.id AND ready_at_ms > who.now_ms AND cancelled_at_ms IS NULL AND id < $2::bigint
-    ORDER BY id DESC LIMIT $3::bigint
+    SELECT * FROM forno.orders WHERE account_id = who.id AND ready_at_ms > who.now_ms AND cancelled_at_ms IS NULL AND id + 0 < $2::bigint
+    ORDER BY id + 0 DESC LIMIT $3::bigint
 ) o ON true ORDER BY o.id DESC;
 -- name: ORDERS_READY
 WITH who AS MATERIALIZED (SELECT id, greatest(forno.clock_ms(), latest_ms) AS now_ms FROM forno.accounts WHERE token_hash = $1::bytea)

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import pg
 import pytest
@@ -238,6 +239,47 @@ def test_a_unix_socket_will_do(start_server, shared_cluster, url):
 def test_who_says_the_address_needs_no_name(start_server, shared_cluster, url, host):
     server = start_server(db=f"postgresql://{pg.USER}:{pg.PASSWORD}@{host}:{shared_cluster.port}/{pg.database_of(url)}?hostaddr=127.0.0.1")
     assert server.customer().order().status == 202
+
+
+# ---------------------------------------------------------------- a customer who has been there for years
+
+HISTORY = 20000  # orders, all of them ready, but for those that were cancelled
+
+
+def statements():
+    """What stands in ledger/postgres.sql, by name."""
+    text = (Path(__file__).parents[1] / "ledger/postgres.sql").read_text()
+    return dict(re.findall(r"^-- name: (\w+)\n(.*?)(?=^-- name: |\Z)", text, re.MULTILINE | re.DOTALL))
+
+
+def test_nobody_walks_through_the_whole_past(start_server, shared_cluster, url):
+    """A page, or what is new, costs as much after 20,000 orders as after twenty."""
+    start_server(db=url).stop()
+    with shared_cluster.admin(pg.database_of(url)) as sql:
+        sql("INSERT INTO forno.accounts (name, token_hash, balance_cents, opened_at_ms, latest_ms) VALUES ('Ana', %s, 0, 1, 1)", bytes(32))
+        sql("INSERT INTO forno.orders (account_id, flavor, pizzas, price_cents, placed_at_ms, ready_at_ms, cancelled_at_ms) "
+            "SELECT CASE i %% 2 WHEN 0 THEN 1 ELSE 2 + i %% 500 END, 'margherita', 1, 1, i, i + 3, CASE WHEN i %% 8 = 0 THEN i END "
+            "FROM generate_series(1, %s) i", 2 * HISTORY)
+        sql("INSERT INTO forno.entries SELECT 2 * i + k, 2 * i, CASE k WHEN 0 THEN 1 ELSE -1 END, -1, 'order', 1, i, NULL, i "
+            "FROM generate_series(1, %s) i, generate_series(0, 1) k", HISTORY)
+        sql("ANALYZE")
+        there = statements()
+        sql("SELECT " + there["SESSION"].strip().split("SELECT ", 1)[1].replace("$1", "false"))
+        touched = "SELECT sum(coalesce(idx_tup_fetch, 0) + seq_tup_read) FROM pg_stat_xact_user_tables WHERE schemaname = 'forno'"
+        page = "'\\x" + 64 * "0" + "', 9223372036854775807, 51"
+        events = page.split(",")[0] + ", 1, {}, {}, 1, 1, 50, 1000"
+        for name, values, most in [
+                ("ORDERS_OF", page, 100), ("ORDERS_BAKING", page, 100), ("ORDERS_READY", page, 200), ("ORDERS_CANCELLED", page, 500),
+                ("ENTRIES_OF", page.replace(",", ", 1,", 1), 100), ("EVENTS", events.format("false", 0), 100),
+                ("EVENTS", events.format("true", 2 * HISTORY), 100), ("EVENTS", events.format("true", 1), 5000)]:
+            sql("DEALLOCATE ALL")
+            sql(f"PREPARE it AS {there[name].split(';')[0]}")
+            sql("BEGIN")
+            before = sql(touched)[0][0]
+            rows = sql(f"EXECUTE it ({values})")
+            n = sql(touched)[0][0] - before
+            sql("COMMIT")
+            assert rows and n <= most, f"expected {name} ({values}) to touch {most} rows at most, got {n}"
 
 
 # ---------------------------------------------------------------- the audit
