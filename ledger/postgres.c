@@ -230,6 +230,7 @@ static void group_lost(struct lane *l)
 {
     struct queue *q = queue_of(l);
 
+    pg_doubt = pg_doubt || l->writes; /* trap: nobody confirms. Whether one can write, /readyz has to try out */
     while (q->group_len) {
         struct op *op = q->group[--q->group_len];
         struct db_job *job = job_of(op);

@@ -652,8 +652,10 @@ def test_a_commit_that_nobody_confirms_is_never_called_done(start_server, cluste
         took = time.monotonic() - began
     assert [r.status for r in answers] == [503, 503] and took < 9, f"after {took:.1f} s: {answers}"
     assert answers[0].problem == "outcome-unknown" and "key" in answers[0].json()["detail"].lower(), f"got {answers[0]}"
+    assert server.api("GET", "/readyz").status == 503
     standby.thaw()
     wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=SOON)
+    assert server.api("GET", "/readyz").status == 200
     assert len(ana.orders()) in (1, 2), "expected one order under the key, and one of which nobody knew"
     server.stop()
     assert_ledger_is_sound(server.db)
