@@ -405,6 +405,7 @@ static void others_told(struct op *op)
 {
     (void)op;
     others.telling = false;
+    if (others.tell.job.rc != DB_OK) others.gathered_len = (size_t)snprintf(others.gathered, sizeof others.gathered, "*");
 }
 
 static void tell_others(void)

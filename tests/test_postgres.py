@@ -7,6 +7,7 @@ using the machine: then the loop is held to what it promises, 20 ms a lap."""
 import errno
 import os
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -878,6 +879,32 @@ def test_a_change_by_one_server_is_heard_of_by_the_other(start_server, shared_cl
     for kind, heard in ("long poll", polls), ("stream", streams):
         assert heard[len(heard) // 2] < bound, f"expected a {kind} to know within {bound} s, got {heard}"
     print(f"LISTEN {listen}: long poll {1000 * polls[len(polls) // 2]:.1f} ms, stream {1000 * streams[len(streams) // 2]:.1f} ms")
+
+
+def test_what_could_not_be_told_for_a_while_is_told_later(start_server, cluster):
+    """The lane that tells dies with the news, and for longer than one waits there is no other."""
+    url = cluster.new_database()
+    one = start_server("--bake-ms", "60000", db=url)
+    ana = one.customer()
+    order = ana.order().json()["id"]
+    assert ana.balance() >= 0
+    with cluster.admin() as sql:
+        reader = sql("SELECT pid FROM pg_stat_activity WHERE datname = %s AND query LIKE '%%ACCOUNT_BY_TOKEN%%'", pg.database_of(url))[0][0]
+        two = start_server("--bake-ms", "60000", db=url)
+        with two.connect() as waiting:
+            reads = two.metric("forno_db_reads_total")
+            waiting.ask("GET", f"/orders/{order}", token=ana.token, prefer="wait=60")
+            two.wait_for_metric("forno_db_reads_total", lambda n: n > reads)
+            os.kill(reader, signal.SIGSTOP)
+            assert ana.api("DELETE", f"/orders/{order}").status == 200
+            sql(f"ALTER ROLE {pg.USER} CONNECTION LIMIT 0")
+            wait_until(lambda: "(reads) is lost" in one.stderr(), seconds=SOON)
+            one.wait_for_metric("forno_db_queue_depth", lambda n: n == 0)  # it has been given up
+            sql("SELECT pg_terminate_backend(%s)", reader)
+            os.kill(reader, signal.SIGCONT)
+            assert not waiting.is_readable_within(0)
+            sql(f"ALTER ROLE {pg.USER} CONNECTION LIMIT -1")
+            assert waiting.response().json()["status"] == "cancelled"
 
 
 def test_what_was_missed_by_one_server_is_replayed_by_the_other(start_server, url):
