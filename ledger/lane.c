@@ -102,13 +102,19 @@ const char *lanes_open(const char *url)
     const char *addresses = or_else(option("hostaddr"), "PGHOSTADDR", "");
     const char *names = or_else(option("host"), "PGHOST", ""), *ports = or_else(option("port"), "PGPORT", "5432");
     lanes.hosts_len = parts_of(*addresses ? addresses : names);
-    if (lanes.hosts_len > HOSTS_MAX) return "it names too many hosts: 8 will do";
+    if (lanes.hosts_len > HOSTS_MAX) {
+        lanes.hosts_len = 0;
+        return "it names too many hosts: 8 will do";
+    }
     for (unsigned i = 0; i < lanes.hosts_len; i++) {
         struct host *h = &lanes.hosts[i];
 
         if (!part_of(names, i, h->name, sizeof h->name) || !part_of(addresses, i, h->address, sizeof h->address) ||
-            !part_of(ports, i, h->port, sizeof h->port))
-            return "a host or a port in it is too long";
+            !part_of(ports, i, h->port, sizeof h->port) || h->port[strspn(h->port, "0123456789")]) {
+            /* It is not quoted: in "u:secret/word@host" the host is "u", and "secret" its port. */
+            lanes.hosts_len = 0;
+            return "a host or a port in it cannot be one; within a password, / is written %2F, @ %40 and : %3A";
+        }
         struct in6_addr binary;
         if (!h->address[0] && (inet_pton(AF_INET, h->name, &binary) || inet_pton(AF_INET6, h->name, &binary)))
             part_of(names, i, h->address, sizeof h->address); /* nothing to look up */

@@ -107,9 +107,15 @@ def test_whoever_wants_a_file_needs_no_libpq(tmp_path):
 @pytest.mark.parametrize("url", [
     "postgresql://", "postgresql://[::1", "postgresql://u:{password}@127.0.0.1:1:2/x", "postgresql://u:{password}@127.0.0.1:99999/x",
     "postgresql://u:{password}@127.0.0.1/x?no_such_option=1", "postgresql://u:{password}@127.0.0.1/x?sslmode=perhaps",
-    "postgresql://u:{password}%@127.0.0.1/x", "postgresql://u:{password}@127.0.0.1/x?connect_timeout"])
+    "postgresql://u:{password}%@127.0.0.1/x", "postgresql://u:{password}@127.0.0.1/x?connect_timeout",
+    "postgresql://u:{password}@127.0.0.1,a,b,c,d,e,f,g,h/x"])
 def test_a_url_that_cannot_be_is_one_clear_line(workshop, url):
     refusal(url.format(password=pg.PASSWORD))
+
+
+def test_a_password_with_a_slash_is_not_taken_for_a_port_and_told():
+    status, out, err = run("--port", "0", "--db", "postgresql://u:secret/word@127.0.0.1/x")
+    assert status == 1 and out == "" and err.count("\n") == 1 and "secret" not in err and "%2F" in err, f"got {status} {out!r} {err!r}"
 
 
 def test_who_may_not_come_in_is_told_so(shared_cluster, url):
