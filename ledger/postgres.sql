@@ -291,9 +291,9 @@ BEGIN
     RETURN true;
 END $$;
 
--- At start: which of the columns that we rely on is missing, or of another type.
+-- At start: what we rely on and is missing, or of another type. (What a function's body calls nobody looks at before it is called.)
 -- name: WRONG
-SELECT wanted FROM unnest(ARRAY[
+SELECT 'column ' || wanted FROM unnest(ARRAY[
     'meta.version bigint', 'accounts.id bigint', 'accounts.name text', 'accounts.token_hash bytea', 'accounts.balance_cents bigint',
     'accounts.opened_at_ms bigint', 'accounts.latest_ms bigint', 'orders.id bigint', 'orders.account_id bigint', 'orders.flavor text',
     'orders.pizzas bigint', 'orders.price_cents bigint', 'orders.placed_at_ms bigint', 'orders.ready_at_ms bigint',
@@ -304,6 +304,12 @@ SELECT wanted FROM unnest(ARRAY[
 WHERE NOT EXISTS (
     SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'forno' AND a.attnum > 0 AND c.relname || '.' || a.attname || ' ' || format_type(a.atttypid, NULL) = wanted)
+UNION ALL SELECT 'function ' || wanted FROM unnest(ARRAY[
+    'clock_ms()', 'lock_of(bigint)', 'move(text,bigint,bigint,bigint,bigint,text,bigint)']) AS wanted
+WHERE to_regprocedure('forno.' || wanted) IS NULL
+UNION ALL SELECT 'index or sequence ' || wanted FROM unnest(ARRAY['accounts_pkey', 'accounts_token_hash_key', 'orders_pkey',
+    'orders_by_account', 'orders_by_ready', 'orders_by_cancelled', 'movements', 'entries_pkey', 'entries_by_account', 'keys_pkey']) AS wanted
+WHERE to_regclass('forno.' || wanted) IS NULL
 LIMIT 1;
 
 -- What a lane needs before its first statement. A write that was answered is on the disk, whatever the server's default is; of what only reads,

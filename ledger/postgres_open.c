@@ -236,7 +236,7 @@ static const char *try_out(PGconn *conn)
     free(text);
     if (!rows) return wrong ? wrong : "this server was built without one of its statements";
     if (pq.PQntuples(rows))
-        wrong = complain("its tables are not as we made them: there is no column %s", pq.PQgetvalue(rows, 0, 0));
+        wrong = complain("its tables are not as we made them: there is no %s", pq.PQgetvalue(rows, 0, 0));
     pq.PQclear(rows);
     if (!wrong) wrong = number_of(conn, "SELECT (current_setting('server_encoding') = 'UTF8')::int", 0, &utf8);
     if (!wrong && !utf8) wrong = "its encoding is not UTF8: make it with createdb -E UTF8 -T template0";

@@ -176,6 +176,10 @@ SPOILED = {
     "a wrong type": ("ALTER TABLE forno.orders ALTER pizzas TYPE integer", r"orders.pizzas"),
     "a missing column": ("ALTER TABLE forno.entries DROP COLUMN note", r"entries.note"),
     "a missing table": ("DROP TABLE forno.keys CASCADE", r"keys"),
+    "a missing function": ("DROP FUNCTION forno.move", r"function move"),
+    "a missing index": ("DROP INDEX forno.entries_by_account", r"entries_by_account"),
+    "tokens that need not be unique": ("ALTER TABLE forno.accounts DROP CONSTRAINT accounts_token_hash_key", r"accounts_token_hash_key"),
+    "a missing sequence": ("DROP SEQUENCE forno.movements", r"movements"),
 }
 
 
