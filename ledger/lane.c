@@ -16,9 +16,9 @@
 
 #define HOSTS_MAX 8
 #define OPTIONS_MAX 64
-#define CONNECT_NS NS_PER_S /* for one address: who does not answer by then is not there */
-#define PREPARE_NS (4 * NS_PER_S)
-#define REST_NS (50 * NS_PER_MS) /* before all hosts are tried again; twice as long each time, up to */
+#define CONNECT_NS NS_PER_S       /* for one address: who does not answer by then is not there */
+#define PREPARE_NS (4 * NS_PER_S) /* for one that has said something: a greeting takes several ways there and back */
+#define REST_NS (50 * NS_PER_MS)  /* before all hosts are tried again; twice as long each time, up to */
 #define REST_MAX_NS NS_PER_S
 #define QUIET_NS (60 * NS_PER_S) /* the timer of a lane with nothing to wait for */
 
@@ -305,6 +305,7 @@ static void want(struct lane *l, uint32_t events)
 static void connect_to(struct lane *l, const char *hostaddr)
 {
     l->state = DB_LANE_CONNECTING;
+    l->far = false;
     deadline(l, CONNECT_NS);
     l->conn = lane_connect(l->host, hostaddr);
     if (!l->conn || pq.PQstatus(l->conn) == CONNECTION_BAD) {
@@ -399,10 +400,14 @@ static void connected(struct lane *l)
 
 /* TLS and SCRAM are work: a step of them can hold the loop for some milliseconds. So lanes are few, and kept; and of all lanes one takes a step
  * in a lap. The others are still ready in the next. */
-static void connecting_ready(struct lane *l)
+static void connecting_ready(struct lane *l, uint32_t events)
 {
     static int64_t stepped_ns;
 
+    if (events & EPOLLIN && !l->far) {
+        l->far = true;
+        deadline(l, PREPARE_NS);
+    }
     if (stepped_ns == loop_now_ns()) return;
     stepped_ns = loop_now_ns();
     watch_forget(&l->watch);
@@ -535,7 +540,7 @@ static void lane_ready(struct watch *w, uint32_t events)
     struct lane *l = (struct lane *)((char *)w - offsetof(struct lane, watch));
 
     if (l->state == DB_LANE_CONNECTING && !l->preparing) {
-        connecting_ready(l);
+        connecting_ready(l, events);
         return;
     }
     if (!pq.PQconsumeInput(l->conn)) {

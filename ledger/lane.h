@@ -30,6 +30,7 @@ struct lane {
 
     enum db_lane_state state;
     bool naming, preparing, opened, leaving; /* naming: its host's name is being looked up */
+    bool far;                                /* while it connects: its host has said something, so it is there */
     struct watch watch;
     uint32_t wanted;    /* what to watch for as soon as there is a watch again */
     struct timer timer; /* always pending: a deadline, or the end of a rest */

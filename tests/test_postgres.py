@@ -734,6 +734,23 @@ def test_an_answer_that_cannot_be_read_is_not_taken_for_a_no(start_server, share
         server.stop()
 
 
+def test_a_database_that_is_far_away_can_be_reached(start_server, shared_cluster, url):
+    """To come in takes several ways there and back: 0.4 s each is slow, but no reason to give up."""
+    far = []
+
+    def on_its_way(data):
+        time.sleep(0.4 if far else 0)  # this is the distance
+        return data
+
+    with Between(shared_cluster, on_its_way) as door:
+        server = start_server(db=shared_cluster.url(pg.database_of(url), port=door.port, sslmode="disable"))
+        ana = server.customer()
+        far.append("from now on")
+        assert shared_cluster.cut(url) > 0
+        wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=SOON)
+        server.stop()
+
+
 def test_what_waits_together_is_committed_together(start_server, cluster):
     """256 orders outstanding all the while: each transaction of the database serves several."""
     server = start_server(*RICH)
