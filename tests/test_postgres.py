@@ -672,6 +672,22 @@ def test_a_commit_that_nobody_confirms_is_never_called_done(start_server, cluste
     assert_ledger_is_sound(server.db)
 
 
+def test_a_cancelled_wait_is_no_commit_even_where_nobody_is_to_be_warned(start_server, cluster, standby):
+    """Trap: the cancelled wait acknowledges, but for a warning."""
+    url = cluster.new_database()
+    cluster.alter_database(url, "SET client_min_messages = 'error'")
+    server = start_server("--bake-ms", "60000", db=url)
+    ana = server.customer()
+    standby.freeze()
+    with server.connect() as client, cluster.admin() as sql:
+        client.ask("POST", "/orders", ORDER, ana.token)
+        wait_until(lambda: sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND datname = %s",
+                               pg.database_of(url)))
+        r = client.response()
+    standby.thaw()
+    assert r.status == 503 and r.problem == "outcome-unknown", f"got {r}"
+
+
 def transactions(cluster, url):
     """The number of the next one that writes."""
     with cluster.admin(pg.database_of(url)) as sql:
