@@ -310,6 +310,9 @@ WHERE to_regprocedure('forno.' || wanted) IS NULL
 UNION ALL SELECT 'index or sequence ' || wanted FROM unnest(ARRAY['accounts_pkey', 'accounts_token_hash_key', 'orders_pkey',
     'orders_by_account', 'orders_by_ready', 'orders_by_cancelled', 'movements', 'entries_pkey', 'entries_by_account', 'keys_pkey']) AS wanted
 WHERE to_regclass('forno.' || wanted) IS NULL
+UNION ALL SELECT 'right to change ' || wanted FROM unnest(ARRAY['meta', 'accounts', 'orders', 'entries', 'keys']) AS wanted
+WHERE NOT has_table_privilege(to_regclass('forno.' || wanted), 'INSERT')
+    OR wanted IN ('meta', 'accounts', 'orders') AND NOT has_table_privilege(to_regclass('forno.' || wanted), 'UPDATE')
 LIMIT 1;
 
 -- What a lane needs before its first statement. A write that was answered is on the disk, whatever the server's default is; of what only reads,

@@ -138,6 +138,14 @@ def test_nobody_at_the_door_is_one_clear_line():
     assert refusal(f"postgresql://u:{pg.PASSWORD}@127.0.0.1:{pg.free_port()}/x", "127.0.0.1") < 15
 
 
+def test_who_may_only_look_is_refused(start_server, shared_cluster, url):
+    start_server(db=url).stop()
+    with shared_cluster.admin(pg.database_of(url)) as sql:
+        sql(f"CREATE ROLE visitor LOGIN PASSWORD '{pg.PASSWORD}'; GRANT USAGE ON SCHEMA forno TO visitor; "
+            "GRANT SELECT ON ALL TABLES IN SCHEMA forno TO visitor")
+    refusal(shared_cluster.url(pg.database_of(url), user="visitor"), "right to change")
+
+
 @contextmanager
 def a_black_hole(accepts):
     """A port where nothing is ever answered: by a program that does not read, or, once its queue is full, not even by the kernel."""
