@@ -9,7 +9,7 @@ SELECT a.id FROM entries a LEFT JOIN entries b ON b.id = a.movement_id
 WHERE b.id IS NULL OR (a.id <> b.id AND (a.kind <> b.kind OR a.at_ms <> b.at_ms OR a.account_id <> b.peer_id OR a.peer_id <> b.account_id
     OR coalesce(a.order_id, 0) <> coalesce(b.order_id, 0)));
 
--- rule: credit comes from the bank, orders are paid at the till and refunded there, transfers go from customer to customer
+-- rule: credit comes from the bank, the till takes and refunds, customers pay customers
 SELECT id FROM entries WHERE (kind = 'order' OR kind = 'refund') <> (order_id IS NOT NULL) OR (account_id > 0
     AND CASE kind WHEN 'opening' THEN peer_id <> 0 WHEN 'transfer' THEN peer_id <= 0 ELSE peer_id <> -1 END);
 

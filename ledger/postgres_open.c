@@ -180,8 +180,9 @@ static const char *run(PGconn *conn, const char *sql)
 static const char *bring_up_to_date(PGconn *conn)
 {
     int64_t schema = 0, ours = 0, version = 0;
-    const char *wrong = run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'; "
-                                "SELECT pg_advisory_xact_lock(" LOCK ")");
+    const char *wrong =
+        run(conn, "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '30s'; "
+                  "SELECT pg_advisory_xact_lock(" LOCK ")");
 
     if (!wrong) wrong = number_of(conn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'forno'", 0, &schema);
     if (!wrong && schema)
@@ -235,8 +236,7 @@ static const char *try_out(PGconn *conn)
 
     free(text);
     if (!rows) return wrong ? wrong : "this server was built without one of its statements";
-    if (pq.PQntuples(rows))
-        wrong = complain("its tables are not as we made them: there is no %s", pq.PQgetvalue(rows, 0, 0));
+    if (pq.PQntuples(rows)) wrong = complain("its tables are not as we made them: there is no %s", pq.PQgetvalue(rows, 0, 0));
     pq.PQclear(rows);
     if (!wrong) wrong = number_of(conn, "SELECT (current_setting('server_encoding') = 'UTF8')::int", 0, &utf8);
     if (!wrong && !utf8) wrong = "its encoding is not UTF8: make it with createdb -E UTF8 -T template0";
@@ -305,7 +305,8 @@ int postgres_audit(const char *url, FILE *out)
 
     statement_ns = AUDIT_NS;
     /* All rules see the same state of the world. */
-    if (!wrong) wrong = run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; "
+    if (!wrong)
+        wrong = run(conn, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0; "
                           "SET LOCAL search_path = forno");
     if (!wrong)
         wrong = number_of(conn, "SELECT count(*) FROM pg_tables WHERE schemaname = 'forno' AND tablename = 'meta'", 0, &ours);
