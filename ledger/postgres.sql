@@ -319,14 +319,16 @@ LIMIT 1;
 -- nothing has to be (a NOTIFY would wait for the disk). A plan is made once, and goes by an index even if made when there was nothing to index.
 -- Who waits for a lock gives up before we do: then it is certain that nothing was done. Who has vanished does not hold one for hours.
 -- Trap: what the administrator has set for everybody. The functions look with fresh eyes after each lock, which "repeatable read" would not let
--- them; that a wait for a standby was cancelled is only a warning; a lane has its own deadlines, and is idle when nobody asks (idle_session_timeout is there since version 14).
+-- them; that a wait for a standby was cancelled is only a warning; a lane has its own deadlines, and is idle when nobody asks
+-- (idle_session_timeout is there since version 14).
+-- And nobody's operators are ours but the system's: a better fitting one in "public" would be taken for it.
 -- name: SESSION
 SELECT set_config('synchronous_commit', CASE WHEN NOT $1::boolean THEN 'off' WHEN current_setting('synchronous_commit') = 'off' THEN 'on'
     ELSE current_setting('synchronous_commit') END, false),
     set_config('plan_cache_mode', 'force_generic_plan', false), set_config('enable_seqscan', 'off', false), set_config('jit', 'off', false),
     set_config('lock_timeout', '2s', false), set_config('tcp_keepalives_idle', '15', false), set_config('tcp_keepalives_interval', '5', false),
     set_config('client_min_messages', 'warning', false), set_config('default_transaction_isolation', 'read committed', false),
-    set_config('statement_timeout', '0', false),
+    set_config('statement_timeout', '0', false), set_config('search_path', '', false),
     CASE WHEN current_setting('idle_session_timeout', true) IS NOT NULL THEN set_config('idle_session_timeout', '0', false) END;
 -- name: LISTEN
 SELECT forno.listen();

@@ -16,8 +16,9 @@
 
 #define SCHEMA_VERSION 1          /* scripts SCHEMA_1 and up in postgres.sql; number n takes the schema from version n - 1 to n */
 #define CONNECT_NS (3 * NS_PER_S) /* for each host; twice as long if there is no other: a busy machine needs it */
-#define STATEMENT_NS (60 * NS_PER_S) /* for a step of a migration */
-#define AUDIT_NS (3600 * NS_PER_S)   /* for a rule of the audit */
+#define STATEMENT_NS (60 * NS_PER_S)        /* for a step of a migration */
+#define AUDIT_NS (3600 * NS_PER_S)          /* for a rule of the audit */
+#define LIKE_SESSION "SET search_path = ''" /* postgres.sql says why */
 #define LOCK "1181708910" /* "Forn", among the advisory locks: two that start at once bring it up to date one after the other */
 
 static char complaint[400];
@@ -255,7 +256,7 @@ static const char *open_database(const char *url, PGconn **conn)
     wrong = lanes_open(url);
     if (wrong) return wrong;
     *conn = connect_to_any(&wrong);
-    return *conn ? NULL : wrong;
+    return *conn ? run(*conn, LIKE_SESSION) : wrong;
 }
 
 static void put_error(char *error, size_t size, const char *wrong)
@@ -271,7 +272,8 @@ int pg_prepare_database(const char *url, char *error, size_t error_size)
     if (!wrong) wrong = bring_up_to_date(conn);
     if (!wrong) wrong = try_out(conn);
     /* Trap: a pooler in between, which gives our second connection what the first has prepared. */
-    if (!wrong && (second = connect_to_any(&wrong))) wrong = try_out(second);
+    if (!wrong && (second = connect_to_any(&wrong))) wrong = run(second, LIKE_SESSION);
+    if (!wrong) wrong = try_out(second);
     if (wrong) put_error(error, error_size, wrong);
     if (conn) pq.PQfinish(conn);
     if (second) pq.PQfinish(second);

@@ -146,6 +146,15 @@ def test_who_may_only_look_is_refused(start_server, shared_cluster, url):
     refusal(shared_cluster.url(pg.database_of(url), user="visitor"), "right to change")
 
 
+def test_operators_of_others_are_not_taken_for_the_systems(start_server, shared_cluster, url):
+    """Whoever may create something in "public" could make our clock his, or run what he likes as us."""
+    with shared_cluster.admin(pg.database_of(url)) as sql:
+        sql("CREATE FUNCTION public.never(float8, int) RETURNS float8 LANGUAGE sql AS 'SELECT 0::float8'; "
+            "CREATE OPERATOR public.* (LEFTARG = float8, RIGHTARG = int, FUNCTION = public.never)")
+    order = start_server(db=url).customer().order().json()
+    assert order["placed_at"] > "2020", f"got {order}"
+
+
 @contextmanager
 def a_black_hole(accepts):
     """A port where nothing is ever answered: by a program that does not read, or, once its queue is full, not even by the kernel."""
