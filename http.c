@@ -53,13 +53,31 @@ void http_free(struct http_message *m)
     *m = (struct http_message){0};
 }
 
+static enum http_method method_of(struct slice s)
+{
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"};
+
+    for (unsigned i = 0; i < HTTP_OTHER; i++) {
+        if (slice_is(s, names[i])) return (enum http_method)i;
+    }
+    return HTTP_OTHER;
+}
+
 static bool fail(struct http_message *m, int status, const char *error)
 {
+    /* Whoever asks by HEAD wants no body with a refusal either, though his line may never be read to its end. */
+    if (m->state == START_LINE && m->line_len && m->role == HTTP_REQUEST)
+        m->method = method_of(take_token(&(struct slice){m->text + m->text_len, m->line_len}));
     m->phase = HTTP_FAILED;
     m->status = status;
     m->error = error;
     m->keep_alive = false;
     return false;
+}
+
+void http_give_up(struct http_message *m, int status, const char *error)
+{
+    fail(m, status, error);
 }
 
 static bool text_grow(struct http_message *m)
@@ -127,16 +145,6 @@ static struct slice take_text(struct slice *rest)
 }
 
 /* ---- the start line -------------------------------------------------------------------------------------------------- */
-
-static enum http_method method_of(struct slice s)
-{
-    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"};
-
-    for (unsigned i = 0; i < HTTP_OTHER; i++) {
-        if (slice_is(s, names[i])) return (enum http_method)i;
-    }
-    return HTTP_OTHER;
-}
 
 static bool version_read(struct http_message *m, struct slice *rest)
 {
@@ -556,9 +564,8 @@ bool http_next_field(const struct http_message *m, const char *name, unsigned *i
 struct slice http_field(const struct http_message *m, const char *name)
 {
     struct slice value = {0};
-    unsigned i = 0;
 
-    http_next_field(m, name, &i, &value);
+    http_next_field(m, name, &(unsigned){0}, &value);
     return value;
 }
 
@@ -607,12 +614,9 @@ void http_write_status(struct buf *b, int status)
 
     if (!at) return;
     at = mempcpy(at, "HTTP/1.1 ", 9);
-    *at++ = (char)('0' + status / 100 % 10);
-    *at++ = (char)('0' + status / 10 % 10);
-    *at++ = (char)('0' + status % 10);
+    for (int unit = 100; unit; unit /= 10) *at++ = (char)('0' + status / unit % 10);
     *at++ = ' ';
-    at = mempcpy(at, reason, reason_len);
-    at = mempcpy(at, "\r\n", 2);
+    at = mempcpy(mempcpy(at, reason, reason_len), "\r\n", 2);
     at = mempcpy(at, date.at, date.len);
     b->end = (uint32_t)(at - b->mem);
 }
@@ -623,8 +627,7 @@ void http_write_field(struct buf *b, const char *name, struct slice value)
     char *at = buf_reserve(b, name_len + value.len + 4);
 
     if (!at) return;
-    at = mempcpy(at, name, name_len);
-    at = mempcpy(at, ": ", 2);
+    at = mempcpy(mempcpy(at, name, name_len), ": ", 2);
     if (value.len) at = mempcpy(at, value.at, value.len);
     at = mempcpy(at, "\r\n", 2);
     b->end = (uint32_t)(at - b->mem);

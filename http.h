@@ -82,6 +82,9 @@ void http_free(struct http_message *m);
  * message, and at an error. What comes out does not depend on how the bytes were cut. */
 size_t http_feed(struct http_message *m, const char *bytes, size_t n);
 
+/* It does not go on, for a reason of the caller's: HTTP_FAILED, with this status and error. */
+void http_give_up(struct http_message *m, int status, const char *error);
+
 /* The peer has closed its side. True when that completes the message (a response whose body ends there). */
 bool http_end_of_input(struct http_message *m);
 

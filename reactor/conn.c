@@ -122,11 +122,9 @@ static void conn_overdue(struct timer *t)
     counters.timeouts++;
     /* A stalled request is told so. An idle, lingering or unreading client is not: he did not ask, or does not listen. */
     if (r && !c->a.running && !c->a.ending && r->msg.phase != HTTP_FRESH && !buf_len(&c->a.out)) {
-        r->msg.error = r->msg.phase == HTTP_IN_HEAD ? "The head of the request did not arrive in time."
-                                                    : "The body of the request did not arrive in time, or came too slowly.";
-        r->msg.status = 408;
-        r->msg.phase = HTTP_FAILED;
-        r->msg.keep_alive = false;
+        http_give_up(&r->msg, 408,
+                     r->msg.phase == HTTP_IN_HEAD ? "The head of the request did not arrive in time."
+                                                  : "The body of the request did not arrive in time, or came too slowly.");
         req_route(r, conns.route);
         conn_run(c);
         conn_advance(c, (struct slice){0});

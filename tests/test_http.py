@@ -848,3 +848,12 @@ def test_a_thousand_silent_and_dripping_clients_keep_nobody_waiting(server):
         for client in clients:
             client.close()
     server.assert_back_to_idle()
+
+
+def test_who_asks_by_head_gets_no_body_with_a_refusal_either(server):
+    """Though his request line has never been read to its end (RFC 9110 9.3.2)."""
+    with server.connect() as client:
+        client.send(b"HEAD /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: forno\r\n\r\n")
+        r = client.response("HEAD")
+        client.assert_closed()  # at once: no body has come behind the head
+    assert r.status == 414, f"got {r}"
