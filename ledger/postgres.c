@@ -242,7 +242,9 @@ static void group_lost(struct lane *l)
         }
         job->doubtful = o->way == PG_WRITES && job->what != DB_PING;
         job->tries++;
-        queue_put_back(q, op);
+        /* Now, for a lane that is there again at once would take it along, and again, before anybody looks who has waited for too long. */
+        if (out_of_patience(job, l, clock_ns())) give_up(op, job->doubtful ? DB_UNKNOWN : DB_UNREACHABLE);
+        else queue_put_back(q, op);
     }
 }
 

@@ -59,7 +59,12 @@ def pytest_generate_tests(metafunc):
                              indirect=True, scope="module")
 
 
+# Those that take longest begin first, so that no processor has nothing to do in the end.
+LONGEST = ("test_postgres", "test_page", "test_break_it", "test_life", "test_docs", "test_exercises")
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: LONGEST.index(name) if (name := item.path.stem) in LONGEST else len(LONGEST))
     if config.getoption("road") == "postgresql":
         skipped = [item for item in items if item.get_closest_marker("file")]
         items[:] = [item for item in items if item not in skipped]
