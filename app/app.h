@@ -205,7 +205,6 @@ struct page {
 void respond_page(struct req *r, const struct page *page);
 
 void pages_start(void);
-bool openapi_start(void);          /* false: no memory */
 void get_page_file(struct req *r); /* the file of the live page that the path names; the page itself if it names none */
 
 /* The host and port that the client used, so that what is printed can be pasted. */

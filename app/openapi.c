@@ -92,7 +92,8 @@ static cJSON *describe(const struct route *route, const cJSON *known, cJSON *ref
     return operation;
 }
 
-bool openapi_start(void)
+/* Once, when it is first asked for: it does not change while we run. False: no memory. */
+static bool make_description(void)
 {
     static const char *const methods[] = {[HTTP_GET] = "get", [HTTP_POST] = "post", [HTTP_DELETE] = "delete"};
     cJSON *json = cJSON_Parse(openapi), *refinements = cJSON_DetachItemFromObject(json, "paths"),
@@ -121,5 +122,6 @@ bool openapi_start(void)
 
 void get_openapi(struct req *r)
 {
-    respond_page(r, &description);
+    if (description.from || make_description()) respond_page(r, &description);
+    else respond_no_memory(r);
 }

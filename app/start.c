@@ -21,10 +21,6 @@ bool app_start(const struct app_options *options, char *error, size_t error_size
     waits_start(options->blocking);
     orders_start();
     pages_start();
-    if (!openapi_start()) {
-        snprintf(error, error_size, "there is no memory");
-        return false;
-    }
     return true;
 }
 
