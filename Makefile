@@ -230,7 +230,6 @@ OURS  = sqlite3_step sqlite3_errcode db_open randombytes_buf upstream_leads_home
 
 build/fuzz/%: CC = clang
 build/fuzz/fuzz_http: $(addprefix build/fuzz/,tests/fuzz/fuzz_http.o $(PARSER))
-build/fuzz/fuzz_differ: $(addprefix build/fuzz/,tests/fuzz/fuzz_differ.o tests/fuzz/old_http.o $(PARSER))
 build/fuzz/fuzz_upstream: $(addprefix build/fuzz/,tests/fuzz/fuzz_upstream.o tests/fuzz/world.o reactor/upstream.o reactor/names.o reactor/loop.o $(PARSER))
 build/fuzz/fuzz_server: $(addprefix build/fuzz/,tests/fuzz/fuzz_server.o tests/fuzz/world.o) $(filter-out build/fuzz/server.o,$(OBJECTS_fuzz))
 build/fuzz/fuzz_upstream: WRAPPED = $(WORLD)
