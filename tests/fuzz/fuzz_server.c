@@ -282,9 +282,10 @@ static void answer_begin(void)
 
     http_begin(&client.answer, HTTP_RESPONSE);
     client.answer.body_limit = 16 << 20;
-    /* The server may answer what has not been sent to its end: then the head is here, at least. */
-    client.answer.no_body =
-        i < client.requests_len ? i < REQUESTS_MAX && client.requests[i].head : client.asked.method == HTTP_HEAD;
+    /* The server may answer what has not been sent to its end: then what it makes of that counts. */
+    struct http_message asked = client.asked;
+    if (asked.phase != HTTP_FAILED) http_give_up(&asked, 408, "");
+    client.answer.no_body = i < client.requests_len ? i < REQUESTS_MAX && client.requests[i].head : asked.method == HTTP_HEAD;
 }
 
 static void answer_ends(void)
