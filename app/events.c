@@ -5,9 +5,9 @@
 #include "app/app.h"
 #include "app/orders.h"
 #include "app/start.h"
+#include "text/grammar.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,14 +42,17 @@ static void put_cursor(struct buf *out, const struct event_cursor *c)
 /* Last-Event-ID is what we gave as `id:`. False: it is not ours. */
 static bool cursor_from(struct slice id, struct event_cursor *cursor)
 {
-    char text[64];
-    int end = 0;
+    uint64_t n[3];
 
-    if (id.len >= sizeof text) return false;
-    memcpy(text, id.at, id.len);
-    text[id.len] = '\0';
-    if (sscanf(text, "%" SCNd64 "-%" SCNd64 "-%d%n", &cursor->at_ms, &cursor->order_id, &cursor->kind, &end) != 3) return false;
-    return (size_t)end == id.len && cursor->at_ms >= 0 && cursor->order_id >= 0;
+    for (int i = 0; i < 3; i++) {
+        const char *end = i < 2 ? memchr(id.at, '-', id.len) : id.at + id.len;
+
+        if (!end || !whole_number((struct slice){id.at, (size_t)(end - id.at)}, &n[i]) || n[i] > INT64_MAX) return false;
+        if (i < 2) id = (struct slice){end + 1, id.len - (size_t)(end + 1 - id.at)};
+    }
+    if (n[2] > EVENT_CANCELLED) return false;
+    *cursor = (struct event_cursor){.at_ms = (int64_t)n[0], .order_id = (int64_t)n[1], .kind = (int)n[2]};
+    return true;
 }
 
 static struct news *news_new(int64_t account_id, struct event_cursor cursor)

@@ -306,6 +306,12 @@ def test_stale_comes_with_the_id_to_go_on_from(slow_oven):
     assert Listener(ana, last_event_id=stale.id).next() == ("placed", order)
 
 
+def test_only_an_id_of_ours_is_a_place_in_time(server):
+    ana = server.customer()
+    for id in "+1-1-0", "1- 1-0", "1-1", "1-1-", "-1-1-0", "1-1-0-0", "1-1-3", "99999999999999999999-1-0":
+        assert Listener(ana, last_event_id=id).next()[0] == "stale", id
+
+
 def test_two_servers_on_one_database_hear_of_each_other(start_server):
     """Events of the other one are told within a second or so, none is lost, and who waits is woken."""
     one = start_server("--bake-ms", "60000")
