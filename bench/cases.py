@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import machine
+import roads
 import seed
 from load import Crowd, Wrk
 from servers import BUILD, Client
@@ -425,3 +426,15 @@ def start(bench):
     bench.table(["", "ms to listening", "MB then"], [["forno", spread(took_ms, "{:.1f}"), spread(rss_mb, "{:.1f}")]])
     bench.target("start to listening, with a database", "< 20 ms", f"{mid(took_ms):.1f} ms", mid(took_ms) < 20)
     bench.target("resident memory then", "< 8 MB", f"{mid(rss_mb):.1f} MB", mid(rss_mb) < 8)
+
+
+@case("roads", "SQLite and PostgreSQL under the same load")
+def both_roads(bench):
+    """What make roads does: 256 connections order for 64 customers, then 64 connections ask for an account; turn by turn. Here Forno,
+    PostgreSQL and the generator share both CPUs, so compare within this table only. pgbench calls the function that places an order."""
+    with machine.on_cpus(*range(os.cpu_count())):
+        how, columns, rows, bars = bench.undisturbed(lambda: roads.compare(bench.kitchen.forno_binary, 5 * bench.seconds, 3))
+    bench.note(how)
+    bench.table(["", *columns], [[name, *roads.texts(cells)] for name, cells in rows.items()])
+    for what, value, bound, at_most in bars:
+        bench.target(f"PostgreSQL: {what}", f"{'≤' if at_most else '≥'} {bound:g}", f"{value:.2f}", roads.met(value, bound, at_most))

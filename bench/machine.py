@@ -40,7 +40,7 @@ def raise_descriptor_limit(wanted=20000):
 
 
 def processes():
-    """pid -> (name, parent, CPU ticks) of everything that runs."""
+    """pid -> (name, parent, CPU ticks, those of its children that have ended) of everything that runs."""
     found = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -51,7 +51,7 @@ def processes():
             continue  # it has just ended
         name, _, rest = text[text.index("(") + 1 :].rpartition(") ")  # a name may hold anything, even ") "
         fields = rest.split()
-        found[int(entry)] = (name, int(fields[1]), int(fields[11]) + int(fields[12]))
+        found[int(entry)] = (name, int(fields[1]), int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14]))
     return found
 
 
@@ -60,7 +60,7 @@ def family(pid, all_processes=None):
     everyone = all_processes or processes()
     members = {pid}
     while True:
-        children = {p for p, (_, parent, _) in everyone.items() if parent in members} - members
+        children = {p for p, (_, parent, *_) in everyone.items() if parent in members} - members
         if not children:
             return members
         members |= children
@@ -104,11 +104,10 @@ class Bystanders:
         return user + nice + system + irq + softirq, steal
 
     def _own(self):
-        """Ticks of our family and of the kernel. Children that have ended are in our own rusage."""
+        """Ticks of our family, whoever of it has ended included, and of the kernel."""
         ours = family(os.getpid(), self.everyone)
-        ticks = sum(t for p, (_, parent, t) in self.everyone.items() if p in ours or p == 2 or parent == 2)
-        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return ticks + (ended.ru_utime + ended.ru_stime) * TICKS
+        family_ticks = sum(self.everyone[p][2] + self.everyone[p][3] for p in ours)
+        return family_ticks + sum(t for p, (_, parent, t, _) in self.everyone.items() if p == 2 or parent == 2)
 
     def share(self):
         """Of one CPU, on average, since the beginning: 0.05 is five per cent. Stolen time is somebody else's too."""
@@ -118,7 +117,7 @@ class Bystanders:
 
     def busiest(self):
         now, ours = processes(), family(os.getpid())
-        used = {p: t - self.everyone.get(p, (0, 0, 0))[2] for p, (_, parent, t) in now.items() if p not in ours and parent != 2}
+        used = {p: t - self.everyone.get(p, (0, 0, 0))[2] for p, (_, parent, t, _) in now.items() if p not in ours and parent != 2}
         pid = max(used, key=used.get, default=0)
         return f"{now[pid][0]} ({pid})" if used.get(pid) else "somebody short-lived"
 

@@ -1,7 +1,7 @@
 /* parse.c: how long http.c takes over one request. Prints nanoseconds per request, for each request, the median of many runs.
  *
  * The request is fed as a server feeds it: whole, out of a buffer that is warm, into a message that has been used before.
- * Linked with the very http.o and text/*.o that are in the server. */
+ * Linked with the very http.o and those of text/ that are in the server. */
 #include "http.h"
 
 #include <assert.h>

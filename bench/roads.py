@@ -105,16 +105,48 @@ def pgbench(kitchen, cluster, clients, seconds):
     return float(found[2]), float(found[1])
 
 
-def table(columns, rows):
-    print("| | " + " | ".join(columns) + " |\n|---|" + "--:|" * len(columns))
-    for name, cells in rows.items():
-        print(f"| {name} | " + " | ".join("" if cell is None else f"{cell:,.1f}" if cell < 100 else f"{cell:,.0f}" for cell in cells) + " |")
+def compare(server, seconds, turns):
+    """(how it was measured, columns, {row: cells}, [(bar, value, bound, is it the most that is allowed)])"""
+    try:
+        workshop = pg.Workshop()
+    except pg.Missing as why:
+        raise SystemExit(str(why)) from None
+    try:
+        cluster = workshop.cluster(**SETTINGS)
+        with Kitchen(server) as kitchen:
+            bystanders = machine.Bystanders()
+            found, calls = {row: [] for row in ROWS}, {clients: [] for clients in (1, 4, 8, 16, 32)}
+            for _ in range(turns):
+                for row in ROWS:
+                    found[row].append(measure(kitchen, cluster, row, seconds))
+                for clients in calls:
+                    calls[clients].append(pgbench(kitchen, cluster, clients, seconds))
+            how = f"{os.cpu_count()} CPUs for everything; {machine.sync_ms(str(workshop.folder)):.2f} ms to make 4 KiB durable; somebody else used " \
+                  f"{bystanders.share():.2f} of a CPU; medians of {turns} turns of {seconds} s"
+    finally:
+        workshop.close()
+    middle = {row: {name: statistics.median(turn[name] for turn in found[row]) for name in found[row][0]} for row in ROWS}
+    best = max(calls, key=lambda clients: statistics.median(rate for rate, _ in calls[clients]))
+    called = statistics.median(rate for rate, _ in calls[best])
+    columns = list(middle["SQLite, in groups"])
+    rows = {row: [None if name == "PostgreSQL's, µs" and not ROWS[row][0] else values[name] for name in columns] for row, values in middle.items()}
+    rows[f"pgbench, {best} clients, one call a transaction"] = [called, statistics.median(ms for _, ms in calls[best])] + [None] * (len(columns) - 2)
+    sqlite, native, alone = middle["SQLite, in groups"], middle["PostgreSQL, in groups"], middle["PostgreSQL, one order per Sync"]
+    return how, columns, rows, [
+        ("groups against one order per Sync", native["orders/s"] / alone["orders/s"], 2, False),
+        ("groups against pgbench at its best", native["orders/s"] / called, 1.5, False),
+        ("Forno's own CPU for an order, µs", native["Forno's CPU, µs"], 35, True),
+        ("reads a second against SQLite", native["reads/s"] / sqlite["reads/s"], 0.5, False),
+        ("Forno's own CPU for a read against SQLite", native["CPU a read, µs"] / sqlite["CPU a read, µs"], 1.3, True),
+    ]
 
 
-def bar(what, value, bound, at_most=False):
-    good = value <= bound if at_most else value >= bound
-    print(f"{'met' if good else 'MISSED'}: {what}: {value:.2f}, {'at most' if at_most else 'at least'} {bound:g}")
-    return good
+def texts(cells):
+    return ["" if cell is None else f"{cell:,.1f}" if cell < 100 else f"{cell:,.0f}" for cell in cells]
+
+
+def met(value, bound, at_most):
+    return value <= bound if at_most else value >= bound
 
 
 def main():
@@ -125,39 +157,14 @@ def main():
     options = parser.parse_args()
     os.makedirs(BUILD, exist_ok=True)
     machine.raise_descriptor_limit()
-    try:
-        workshop = pg.Workshop()
-    except pg.Missing as why:
-        raise SystemExit(str(why)) from None
-    try:
-        cluster = workshop.cluster(**SETTINGS)
-        with Kitchen(options.server) as kitchen:
-            bystanders = machine.Bystanders()
-            turns, calls = {row: [] for row in ROWS}, {clients: [] for clients in (1, 4, 8, 16, 32)}
-            for _ in range(options.turns):
-                for row in ROWS:
-                    turns[row].append(measure(kitchen, cluster, row, options.seconds))
-                for clients in calls:
-                    calls[clients].append(pgbench(kitchen, cluster, clients, options.seconds))
-            print(f"{os.cpu_count()} CPUs for everything; {machine.sync_ms(str(workshop.folder)):.2f} ms to make 4 KiB durable; somebody else used "
-                  f"{bystanders.share():.2f} of a CPU; medians of {options.turns} turns of {options.seconds} s\n")
-    finally:
-        workshop.close()
-    found = {row: {name: statistics.median(turn[name] for turn in turns[row]) for name in turns[row][0]} for row in ROWS}
-    best = max(calls, key=lambda clients: statistics.median(rate for rate, _ in calls[clients]))
-    called = statistics.median(rate for rate, _ in calls[best])
-    columns = list(found["SQLite, in groups"])
-    rows = {row: [None if name == "PostgreSQL's, µs" and not ROWS[row][0] else values[name] for name in columns] for row, values in found.items()}
-    rows[f"pgbench, {best} clients, one call a transaction"] = [called, statistics.median(ms for _, ms in calls[best])] + [None] * (len(columns) - 2)
-    table(columns, rows)
+    how, columns, rows, bars = compare(options.server, options.seconds, options.turns)
+    print(f"{how}\n\n| | " + " | ".join(columns) + " |\n|---|" + "--:|" * len(columns))
+    for name, cells in rows.items():
+        print(f"| {name} | " + " | ".join(texts(cells)) + " |")
     print()
-    sqlite, native, alone = found["SQLite, in groups"], found["PostgreSQL, in groups"], found["PostgreSQL, one order per Sync"]
-    good = [bar("groups against one order per Sync", native["orders/s"] / alone["orders/s"], 2),
-            bar("groups against pgbench at its best", native["orders/s"] / called, 1.5),
-            bar("Forno's own CPU for an order, µs", native["Forno's CPU, µs"], 35, at_most=True),
-            bar("reads a second against SQLite", native["reads/s"] / sqlite["reads/s"], 0.5),
-            bar("Forno's own CPU for a read against SQLite", native["CPU a read, µs"] / sqlite["CPU a read, µs"], 1.3, at_most=True)]
-    sys.exit(0 if all(good) else 1)
+    for what, value, bound, at_most in bars:
+        print(f"{'met' if met(value, bound, at_most) else 'MISSED'}: {what}: {value:.2f}, {'at most' if at_most else 'at least'} {bound:g}")
+    sys.exit(0 if all(met(*bar[1:]) for bar in bars) else 1)
 
 
 if __name__ == "__main__":
