@@ -222,7 +222,7 @@ def test_what_else_is_in_the_database_is_left_alone(start_server, shared_cluster
 
 def test_what_the_administrator_has_set_for_everybody_changes_nothing(start_server, shared_cluster, url):
     """Trap: "repeatable read" sees what was before the lock; and a session that is only idle must not end, nor a query that is only slow."""
-    for setting in "default_transaction_isolation = 'repeatable read'", "statement_timeout = '50ms'", "idle_session_timeout = '300ms'":
+    for setting in "default_transaction_isolation = 'repeatable read'", "statement_timeout = '300ms'", "idle_session_timeout = '300ms'":
         shared_cluster.alter_database(url, f"SET {setting}")
     one, two = together(2, lambda i: start_server("--opening-credit", "100", db=url))
     ana = one.customer()
@@ -238,7 +238,7 @@ def test_what_the_administrator_has_set_for_everybody_changes_nothing(start_serv
         sql("SELECT pg_advisory_unlock(forno.lock_of(%s))", ana.id)
         answers = [client.response() for client in (here, there)]
         assert [r.problem for r in answers] == 2 * ["insufficient-funds"], f"got {answers}"
-        assert one.api("GET", "/lab/thread?ms=500").status == 200
+        assert one.api("GET", "/lab/thread?ms=700").status == 200
         assert set(before) <= set(sql(sessions)), f"expected the sessions to have been kept: {before}, {sql(sessions)}"
 
 
@@ -313,12 +313,12 @@ def test_nobody_walks_through_the_whole_past(start_server, shared_cluster, url):
 # ---------------------------------------------------------------- the audit
 
 def test_audit_tells_a_sound_ledger_from_a_cooked_one(start_server, shared_cluster, url):
-    server = start_server(db=url)
+    server = start_server("--bake-ms", "60000", db=url)
     ana, bob = server.customer(), server.customer()
     ana.transfer(bob.id, 100, "a")
     order = ana.order().json()["id"]
     ana.order()
-    ana.api("DELETE", f"/orders/{order}")
+    assert ana.api("DELETE", f"/orders/{order}").status == 200
     server.stop()
     assert_ledger_is_sound(url)
     for cook, undo in (("entries SET amount_cents = amount_cents + 1 WHERE id = (SELECT max(id) FROM forno.entries)",
@@ -355,13 +355,13 @@ COOKED = [
 
 def test_every_rule_of_the_audit_can_fail(start_server, shared_cluster, url):
     """Each way to cook the books is noticed, and each rule notices one."""
-    server = start_server(db=url)
+    server = start_server("--bake-ms", "60000", db=url)
     ana, bob = server.customer(), server.customer()
     ana.transfer(bob.id, 100, "ana")
     order = ana.order().json()["id"]
     bob.order(idempotency_key="bob")
     ana.order()
-    ana.api("DELETE", f"/orders/{order}")
+    assert ana.api("DELETE", f"/orders/{order}").status == 200
     server.stop()
     rules = set(re.findall("^ok     (.*)$", run("--audit", url)[1], re.MULTILINE))
     noticed = set()

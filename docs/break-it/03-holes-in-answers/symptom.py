@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from kit import REQUEST, Watcher, show  # noqa: E402
 
-ASKED = 50
+ASKED = 200  # five megabytes: more than the kernel holds for a client, tcp_wmem in tcp(7)
 
 
 def act(stage):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Symptom 10: many questions, and each read() takes five milliseconds longer."""
+"""Symptom 10: many questions; each read() takes five milliseconds longer, and each ring, a write(), three: so rings come while one is silenced."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ ROUNDS, CLIENTS = 20, 8
 
 
 def act(stage):
-    server = stage.start(strace="--seccomp-bpf -e trace=read -e inject=read:delay_enter=5000")
+    server = stage.start(strace="--seccomp-bpf -e trace=read,write -e inject=read:delay_enter=5000 -e inject=write:delay_enter=3000")
     watcher, ana = Watcher(server), server.customer()
     clients = [server.connect() for _ in range(CLIENTS)]
     asked = answered = 0
