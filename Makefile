@@ -160,10 +160,10 @@ run: need-build
 # ---- tests ----------------------------------------------------------------------------------------------------------------
 
 # The unit tests, then the wire tests, against the same kind of build. PYTEST_ARGS='-k name' picks some. Most of them wait most of the time,
-# so several files run side by side.
+# so there are two files for each processor side by side.
 define run-tests
 	@set -e; for t in $(UNITS); do echo "== $$t"; build/$(1)/$$t; done
-	MAKEFLAGS= FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -rfEs -p no:cacheprovider -n $(ABREAST) --dist loadfile tests $(2) $(PYTEST_ARGS)
+	MAKEFLAGS= FORNO_SERVER=$(CURDIR)/build/$(1)/server $(PYTHON) -m pytest -q -rfEs -p no:cacheprovider -n $$((2 * $(ABREAST))) --dist loadfile tests $(2) $(PYTEST_ARGS)
 endef
 
 test: need-test
