@@ -610,12 +610,11 @@ void http_write_status(struct buf *b, int status)
     struct slice date = date_line();
     const char *reason = http_reason(status);
     size_t reason_len = strlen(reason);
+    const char code[] = {(char)('0' + status / 100), (char)('0' + status / 10 % 10), (char)('0' + status % 10), ' '};
     char *at = buf_reserve(b, strlen("HTTP/1.1 200 \r\n") + reason_len + date.len);
 
     if (!at) return;
-    at = mempcpy(at, "HTTP/1.1 ", 9);
-    for (int unit = 100; unit; unit /= 10) *at++ = (char)('0' + status / unit % 10);
-    *at++ = ' ';
+    at = mempcpy(mempcpy(at, "HTTP/1.1 ", 9), code, sizeof code);
     at = mempcpy(mempcpy(at, reason, reason_len), "\r\n", 2);
     at = mempcpy(at, date.at, date.len);
     b->end = (uint32_t)(at - b->mem);
