@@ -37,8 +37,8 @@ static struct {
 
     struct watch post_watch; /* the eventfd */
     pthread_mutex_t post_lock;
-    struct op *posted;       /* newest first */
-    struct ops taken, crowd; /* off the list, oldest first: the loop's own */
+    struct ops posted;       /* under the lock */
+    struct ops taken, crowd; /* off the list: the loop's own */
 
     const struct loop_observer *observer;
     void (*before_sleep[BEFORE_SLEEP_MAX])(void);
@@ -128,33 +128,16 @@ static void heap_put(struct timer *t, uint32_t slot)
     t->slot = slot;
 }
 
-static void heap_sift_up(struct timer *t, uint32_t slot)
+/* To this slot, which is free, or as far up or down from there as the order wants it. */
+static void heap_settle(struct timer *t, uint32_t slot)
 {
-    while (slot > 1 && loop.heap[slot / 2]->due_ns > t->due_ns) {
-        heap_put(loop.heap[slot / 2], slot);
-        slot /= 2;
-    }
-    heap_put(t, slot);
-}
-
-static void heap_sift_down(struct timer *t, uint32_t slot)
-{
-    for (;;) {
-        uint32_t child = 2 * slot;
-
-        if (child > loop.heap_len) break;
+    for (; slot > 1 && loop.heap[slot / 2]->due_ns > t->due_ns; slot /= 2) heap_put(loop.heap[slot / 2], slot);
+    for (uint32_t child; (child = 2 * slot) <= loop.heap_len; slot = child) {
         if (child < loop.heap_len && loop.heap[child + 1]->due_ns < loop.heap[child]->due_ns) child++;
         if (loop.heap[child]->due_ns >= t->due_ns) break;
         heap_put(loop.heap[child], slot);
-        slot = child;
     }
     heap_put(t, slot);
-}
-
-static void heap_settle(struct timer *t, uint32_t slot)
-{
-    if (slot > 1 && loop.heap[slot / 2]->due_ns > t->due_ns) heap_sift_up(t, slot);
-    else heap_sift_down(t, slot);
 }
 
 static bool heap_reserve(void)
@@ -178,7 +161,7 @@ bool timer_start(struct timer *t, int64_t due_ns)
         return true;
     }
     if (!heap_reserve()) return false;
-    heap_sift_up(t, ++loop.heap_len);
+    heap_settle(t, ++loop.heap_len);
     return true;
 }
 
@@ -277,13 +260,12 @@ void loop_post(struct op *list)
     bool was_empty;
 
     pthread_mutex_lock(&loop.post_lock);
-    was_empty = !loop.posted;
+    was_empty = !loop.posted.first;
     while (list) {
         struct op *op = list;
 
         list = op->next;
-        op->next = loop.posted;
-        loop.posted = op;
+        ops_push(&loop.posted, op);
     }
     pthread_mutex_unlock(&loop.post_lock);
     if (was_empty) ring(loop.post_watch.fd);
@@ -298,24 +280,11 @@ static void take_posted(void)
 
     (void)got;
     pthread_mutex_lock(&loop.post_lock);
-    struct op *newest = loop.posted;
-    loop.posted = NULL;
+    struct ops posted = loop.posted;
+    loop.posted = (struct ops){0};
     pthread_mutex_unlock(&loop.post_lock);
 
-    struct op *oldest = NULL;
-    while (newest) { /* first come, first served: turn the list round */
-        struct op *op = newest;
-
-        newest = op->next;
-        op->next = oldest;
-        oldest = op;
-    }
-    while (oldest) {
-        struct op *op = oldest;
-
-        oldest = op->next;
-        ops_push(op->crowd ? &loop.crowd : &loop.taken, op);
-    }
+    for (struct op *op; (op = ops_take(&posted));) ops_push(op->crowd ? &loop.crowd : &loop.taken, op);
 }
 
 static void complete_some(struct ops *ops, int most)
@@ -444,8 +413,7 @@ void loop_close(void)
     loop.heap = NULL;
     loop.heap_len = loop.heap_cap = 0;
     loop.timerfd_ns = 0;
-    loop.posted = NULL;
-    loop.taken = loop.crowd = (struct ops){0};
+    loop.posted = loop.taken = loop.crowd = (struct ops){0};
     loop.observer = NULL;
     memset(loop.before_sleep, 0, sizeof loop.before_sleep);
 }

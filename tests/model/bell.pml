@@ -53,7 +53,7 @@ inline loop_post(list) {
     lock(post_lock);                                     /* | pthread_mutex_lock(&loop.post_lock) */
     was_empty = !posted;                                 /* | was_empty = !loop.posted */
     assert(!(posted & (list)));
-    atomic { posted = posted | (list); printf("publishes %d\n", list) } /* | loop.posted = op */
+    atomic { posted = posted | (list); printf("publishes %d\n", list) } /* | ops_push(&loop.posted, op) */
     unlock(post_lock);                                   /* | pthread_mutex_unlock(&loop.post_lock) */
 #ifndef RING_FIRST
     if
@@ -69,8 +69,8 @@ inline take_posted() {
     silence();                                           /* | read(loop.post_watch.fd */
 #endif
     lock(post_lock);                                     /* | pthread_mutex_lock(&loop.post_lock) */
-    taken = taken | posted;                              /* | newest = loop.posted */
-    atomic { posted = 0; printf("takes %d\n", taken) }   /* | loop.posted = NULL */
+    taken = taken | posted;                              /* | posted = loop.posted */
+    atomic { posted = 0; printf("takes %d\n", taken) }   /* | loop.posted = (struct ops){0} */
     unlock(post_lock);                                   /* | pthread_mutex_unlock(&loop.post_lock) */
 #ifdef TAKE_FIRST
     silence();
@@ -183,7 +183,7 @@ active proctype look_up_thread() {
     bool was_empty;
 
     /* | pthread_mutex_lock(&names.lock) — which keeps names_close() out: it is not modelled */
-    loop_post(LOOK_UP)                                   /* | loop_post(&names.op) | pthread_mutex_unlock(&names.lock) */
+    loop_post(LOOK_UP)                                   /* | loop_post(&l->op) | pthread_mutex_unlock(&names.lock) */
 }
 
 /* ---- reactor/loop.c: run_lap */

@@ -15,7 +15,7 @@ SOUND = "as it is"
 WRONG = {"RING_FIRST": "ring, then publish", "TAKE_FIRST": "take, then silence", "NO_RING_AGAIN": "what a lap leaves rings no bell",
          "CLOSE_UNLOCKED": "closing is said without the lock"}
 # What must not be in a function unless the model knows of it.
-MATTERS = re.compile(r"\b(?:pthread_(?:mutex|cond)_\w+|ring|read|write|loop_post|take_posted|hand_over)\(|\bloop\.posted = |\bworker\.queue = ")
+MATTERS = re.compile(r"\b(?:pthread_(?:mutex|cond)_\w+|ring|read|write|loop_post|take_posted|hand_over)\(|\bloop\.posted = |\bops_push\(&loop\.posted|\bworker\.queue = ")
 
 
 def body_of(file, function):
