@@ -8,7 +8,6 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,7 +15,7 @@
 #define LOOK_UP_AGAIN_NS (30 * NS_PER_S)
 
 static struct {
-    char host[256], port[8];
+    struct look_up courier;                  /* the name that is kept fresh */
     struct address addresses[ADDRESSES_MAX]; /* what is known */
     struct address home[HOMES_MAX];          /* where we listen */
     size_t addresses_len, home_len;
@@ -24,10 +23,8 @@ static struct {
     bool running;    /* a look-up is under way */
     bool numeric;    /* the host is an address: nothing to look up */
     int64_t next_ns; /* when it is worth doing again */
-    struct op op;    /* completed when the look-up is done */
     pthread_mutex_t lock;
     bool closed; /* under the lock: nobody wants the result any more */
-    struct addrinfo *found;
 } names = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 /* Is it ourselves whom we call? What counts is where it leads, not how it is spelled. IPv4 as within IPv6 (RFC 4291 2.5.5.2), and
@@ -80,48 +77,54 @@ static void take_addresses(const struct addrinfo *list)
     }
 }
 
-static struct addrinfo *look_up(int flags)
+static void look_up(struct look_up *l, int flags)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags}, *list = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
 
-    return getaddrinfo(names.host, names.port, &hints, &list) == 0 ? list : NULL;
+    if (getaddrinfo(l->host, l->port, &hints, &l->found) != 0) l->found = NULL;
 }
 
-static void *look_up_thread(void *unused)
+static void *look_up_thread(void *of)
 {
-    struct addrinfo *found = look_up(0);
+    struct look_up *l = of;
 
-    (void)unused;
+    look_up(l, 0);
     pthread_mutex_lock(&names.lock);
-    names.found = found;
-    if (!names.closed) loop_post(&names.op);
+    if (!names.closed) loop_post(&l->op);
     pthread_mutex_unlock(&names.lock);
     return NULL;
 }
 
-static void looked_up(struct op *op)
-{
-    (void)op;
-    names.running = false;
-    names.next_ns = loop_now_ns() + (names.found ? LOOK_UP_AGAIN_NS : NS_PER_S);
-    if (!names.found) return; /* what we knew before may still be right */
-    take_addresses(names.found);
-    freeaddrinfo(names.found);
-    names.found = NULL;
-}
-
-static void look_up_again(void)
+bool names_look_up(struct look_up *l)
 {
     pthread_t thread;
     sigset_t all, before;
 
-    if (names.numeric || names.running || loop_now_ns() < names.next_ns) return;
-    names.op = (struct op){.done = looked_up};
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    names.running = pthread_create(&thread, NULL, look_up_thread, NULL) == 0;
+    bool running = pthread_create(&thread, NULL, look_up_thread, l) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (names.running) pthread_detach(thread);
+    if (running) pthread_detach(thread);
+    return running;
+}
+
+static void looked_up(struct op *op)
+{
+    struct addrinfo *found = names.courier.found;
+
+    (void)op;
+    names.running = false;
+    names.next_ns = loop_now_ns() + (found ? LOOK_UP_AGAIN_NS : NS_PER_S);
+    if (!found) return; /* what we knew before may still be right */
+    take_addresses(found);
+    freeaddrinfo(found);
+}
+
+static void look_up_again(void)
+{
+    if (names.numeric || names.running || loop_now_ns() < names.next_ns) return;
+    names.courier.op = (struct op){.done = looked_up};
+    names.running = names_look_up(&names.courier);
 }
 
 const struct address *names_known(size_t *n)
@@ -144,15 +147,16 @@ bool names_lead_home(void)
 
 void names_open(const char *host, const char *port)
 {
-    snprintf(names.host, sizeof names.host, "%s", host);
-    snprintf(names.port, sizeof names.port, "%s", port);
+    struct look_up *l = &names.courier;
+
+    *l = (struct look_up){.host = host, .port = port};
     names.closed = false;
-    struct addrinfo *found = look_up(AI_NUMERICHOST);
-    names.numeric = found != NULL;
-    if (!found) found = look_up(0);
-    if (found) names.next_ns = clock_ns() + LOOK_UP_AGAIN_NS;
-    take_addresses(found);
-    if (found) freeaddrinfo(found);
+    look_up(l, AI_NUMERICHOST);
+    names.numeric = l->found != NULL;
+    if (!l->found) look_up(l, 0);
+    if (l->found) names.next_ns = clock_ns() + LOOK_UP_AGAIN_NS;
+    take_addresses(l->found);
+    if (l->found) freeaddrinfo(l->found);
 }
 
 void names_close(void)
@@ -160,31 +164,4 @@ void names_close(void)
     pthread_mutex_lock(&names.lock);
     names.closed = true;
     pthread_mutex_unlock(&names.lock);
-}
-
-/* ---- any other name, once ------------------------------------------------------------------------------------------------------------------ */
-
-static void *look_up_once(void *of)
-{
-    struct look_up *l = of;
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-
-    if (getaddrinfo(l->host, l->port, &hints, &l->found) != 0) l->found = NULL;
-    pthread_mutex_lock(&names.lock);
-    if (!names.closed) loop_post(&l->op);
-    pthread_mutex_unlock(&names.lock);
-    return NULL;
-}
-
-bool names_look_up(struct look_up *l)
-{
-    pthread_t thread;
-    sigset_t all, before;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool running = pthread_create(&thread, NULL, look_up_once, l) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (running) pthread_detach(thread);
-    return running;
 }

@@ -18,7 +18,8 @@ struct address {
 /* We listen here ourselves. Copies. Before names_open(). */
 void names_home(const struct sockaddr_storage *address);
 
-/* Look it up for the first time. Blocks: before the first client. A name that cannot be found at the moment is no error. Copies. */
+/* Look it up for the first time. Blocks: before the first client. A name that cannot be found at the moment is no error. Borrows, for
+ * ever: a look-up may outlive the loop. */
 void names_open(const char *host, const char *port);
 void names_close(void);
 
