@@ -5,19 +5,16 @@
 #include "reactor/peers.h"
 
 #include <netinet/in.h>
-#include <stdint.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define BUCKETS 1024
-
 struct peer {
-    struct peer *next;
     unsigned char address[8];
     unsigned conns;
 };
 
-static struct peer *buckets[BUCKETS];
+static void *peers; /* a tree by address, tsearch(3) */
 static unsigned max_conns;
 
 void peers_limit(unsigned max)
@@ -39,41 +36,29 @@ static void client_of(const struct sockaddr_storage *address, unsigned char clie
     }
 }
 
-static struct peer **bucket(const unsigned char client[8])
+static int by_address(const void *a, const void *b)
 {
-    uint64_t bits;
-
-    memcpy(&bits, client, sizeof bits);
-    return &buckets[bits * UINT64_C(0x9e3779b97f4a7c15) >> 54]; /* Fibonacci hashing: the top 10 bits */
+    return memcmp(((const struct peer *)a)->address, ((const struct peer *)b)->address, sizeof((const struct peer *)a)->address);
 }
 
 bool peer_enter(const struct sockaddr_storage *address, struct peer **peer)
 {
-    unsigned char client[8];
-
     *peer = NULL;
     if (!max_conns) return true;
-    client_of(address, client);
-    struct peer **first = bucket(client), *p = *first;
-    while (p && memcmp(p->address, client, sizeof client) != 0) p = p->next;
-    if (!p) {
-        p = calloc(1, sizeof *p);
-        if (!p) return false;
-        memcpy(p->address, client, sizeof client);
-        p->next = *first;
-        *first = p;
-    }
-    if (p->conns >= max_conns) return false;
-    p->conns++;
-    *peer = p;
+    struct peer *fresh = calloc(1, sizeof *fresh);
+    if (!fresh) return false;
+    client_of(address, fresh->address);
+    struct peer **known = tsearch(fresh, &peers, by_address);
+    if (!known || *known != fresh) free(fresh);
+    if (!known || (*known)->conns >= max_conns) return false;
+    *peer = *known;
+    (*peer)->conns++;
     return true;
 }
 
 void peer_leave(struct peer *peer)
 {
     if (!peer || --peer->conns > 0) return;
-    struct peer **link = bucket(peer->address);
-    while (*link != peer) link = &(*link)->next;
-    *link = peer->next;
+    tdelete(peer, &peers, by_address);
     free(peer);
 }
