@@ -51,7 +51,13 @@ static struct {
     struct timer resume;
     struct watch signals;
     struct timer drain_over;
-} server = {.own_door.fd = -1};
+} server = {
+    .app = {.host = "127.0.0.1", .db_path = "forno.db", .opening_credit_cents = 100000, .bake_ms = -1, .stall_ms = 50},
+    .port = "8000",
+    .drain_ms = 10000,
+    .log_style = LOG_TEXT,
+    .own_door.fd = -1,
+};
 
 /* Start-up failure: one line that says what is wrong, and what to do about it. */
 static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *format, ...)
@@ -130,6 +136,8 @@ static enum log_style log_style(struct argp_state *state, const char *text)
     return LOG_OFF;
 }
 
+static void read_environment(struct argp_state *state);
+
 static error_t set_option(int key, char *arg, struct argp_state *state)
 {
     struct app_options *o = &server.app;
@@ -156,6 +164,7 @@ static error_t set_option(int key, char *arg, struct argp_state *state)
     case OPT_STALL_MS: o->stall_ms = number(state, arg, "--stall-ms", 0, 3600000); break;
     case OPT_GROUP: o->group_max = (unsigned)number(state, arg, "--group-max", 1, 1000000); break;
     case OPT_AUDIT: server.audit_path = arg; break;
+    case ARGP_KEY_INIT: read_environment(state); break;
     case ARGP_KEY_ARG: argp_error(state, "what is '%s'? There are only options here", arg); break;
     default: return ARGP_ERR_UNKNOWN;
     }
@@ -180,42 +189,17 @@ static void read_environment(struct argp_state *state)
     reading_variable = NULL;
 }
 
-static error_t parse_option(int key, char *arg, struct argp_state *state)
-{
-    if (key == ARGP_KEY_INIT) {
-        read_environment(state);
-        return 0;
-    }
-    return set_option(key, arg, state);
-}
-
-static void print_version(FILE *out, struct argp_state *state)
-{
-    (void)state;
-    fputs("forno " FORNO_VERSION "\n", out);
-}
-
 static void read_options(int argc, char **argv)
 {
     static const struct argp argp = {
         .options = option_table,
-        .parser = parse_option,
+        .parser = set_option,
         .doc = "A pizzeria and its bank: an epoll web service to read, run and curl.\v"
                "Each option also reads an environment variable, such as FORNO_PORT (or plain PORT) and FORNO_DB.\n"
                "When it listens it prints its address. Then:  curl http://127.0.0.1:8000/",
     };
 
-    server.app = (struct app_options){
-        .host = "127.0.0.1",
-        .db_path = "forno.db",
-        .opening_credit_cents = 100000,
-        .bake_ms = -1,
-        .stall_ms = 50,
-    };
-    server.port = "8000";
-    server.drain_ms = 10000;
-    server.log_style = LOG_TEXT;
-    argp_program_version_hook = print_version;
+    argp_program_version = "forno " FORNO_VERSION;
     argp_err_exit_status = 2;
     argp_parse(&argp, argc, argv, 0, NULL, NULL);
 }
