@@ -379,7 +379,7 @@ static void fail_all(struct ops *ops, enum db_rc rc)
 /* They are done, and from here on not ours. */
 static void give_back(struct ops *ops)
 {
-    loop_post(ops->first);
+    if (ops->first) loop_post(ops->first); /* no bell for nobody */
     *ops = (struct ops){0};
 }
 
