@@ -7,6 +7,7 @@
 #include "reactor/upstream.h"
 
 #include <cjson/cJSON.h>
+#include <sys/queue.h>
 
 extern const struct app_options *app_options;
 
@@ -75,11 +76,19 @@ void refuse(struct req *r, enum problem p, const char *detail, ...) __attribute_
 void respond_db_problem(struct req *r, enum db_rc rc);
 bool db_said_no(struct req *r, enum db_rc rc);
 
-/* What the parser said. */
-void respond_parse_problem(struct req *r);
+/* A step: what the parser said. */
+void refuse_malformed(struct req *r);
 
 /* Answer 200 with this text, and free it. */
 void respond_text(struct req *r, const char *type, struct buf *text);
+
+/* ---- events.c: server-sent events, WHATWG HTML 9.2 -------------------------------------------------------------------------------- */
+
+void events_open(struct req *r);                                /* begin the answer */
+void put_event(struct buf *out, const char *name, cJSON *data); /* takes data */
+
+/* Put what was gathered, and free it. False: nobody is listening any more, or there was no memory; then nothing has been put. */
+bool stream_text(struct req *r, struct buf *text);
 
 /* ---- json.c ------------------------------------------------------------------------------------------------------------------------ */
 
@@ -108,12 +117,11 @@ void json_append(cJSON *list, cJSON *item);
 /* Print it, without white space. Takes it. NULL: memory is out, and was perhaps out when it was put together. free() it. */
 char *json_text(cJSON *json);
 
+/* The same with a newline in place of the NUL, so that the shell prompt stays where it belongs: *len bytes. */
+char *json_line(cJSON *json, size_t *len);
+
 /* Answer with this JSON and a newline. Takes it. */
 void respond_json(struct req *r, int status, cJSON *json);
-
-/* An instant as RFC 3339, UTC, milliseconds. */
-#define INSTANT_SIZE 32
-const char *instant(char text[INSTANT_SIZE], int64_t ms);
 
 /* A page of a list: adds "next" to `json`, and a Link field to the answer. `before` is the last id shown. */
 void json_next(struct req *r, cJSON *json, const char *path, const char *query, int64_t limit, bool more, int64_t before);
@@ -124,15 +132,14 @@ struct waiter {
     struct op *op; /* NULL: not waiting */
     struct timer timer;
     int64_t key;
-    uint32_t heard; /* how many knocks there had been when it was last asked how things stand */
-    struct waiter *prev, *next;
+    uint32_t heard;            /* how many knocks there had been when it was last asked how things stand */
+    LIST_ENTRY(waiter) beside; /* at the same door */
 };
 
-/* With --blocking, time is waited for in place. */
-void waits_start(bool blocking);
+void waits_start(void);
 
 /* Complete op at due_ns (on clock_ns()), or when somebody knocks at `key`, or when it is cut short: whichever is first. The
- * waiter lives in the request's state. `what`: "oven" or "timer". Key 0: nobody knocks there. */
+ * waiter lives in the request's state. `what`: "oven" or "timer". Key 0: nobody knocks there. With --blocking, in place. */
 void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op);
 void knock(int64_t key);
 void knock_everywhere(void);
@@ -147,11 +154,11 @@ void wait_on_loop(struct waiter *w, const char *what, int64_t key, int64_t due_n
  * begins it; at the end of the lap ask() gives it to the database, with &q->op. Everybody joins with an op of his own, looks at the
  * answer when that is done, and leaves; who leaves last (true) frees it. */
 struct question {
-    struct question *next, *next_here;
+    SLIST_ENTRY(question) gathered, beside;
     struct op op;
     int64_t key;
     void (*ask)(struct question *q);
-    struct op *askers, **askers_end;
+    struct ops askers;
     unsigned refs;
 };
 
@@ -183,6 +190,13 @@ struct op *all_add(struct all *all, struct part *part, void (*done)(struct part 
 void fresh_token(char text[TOKEN_SIZE], struct db_token *hashed);
 
 void orders_start(void);
+cJSON *order_json(const struct order *o, enum order_status status, int64_t now_ms);
+
+/* When the database's calendar will show this instant, on the loop's clock. */
+static inline int64_t ns_of(int64_t ms, struct db_instant now)
+{
+    return now.ns + (ms - now.ms) * NS_PER_MS;
+}
 
 size_t orders_baking(void); /* in the oven now, as far as this process has placed them */
 
@@ -202,7 +216,9 @@ struct page {
     char etag[ETAG_SIZE];
 };
 
-void respond_page(struct req *r, const struct page *page);
+bool page_of_json(struct page *page, cJSON *json); /* printed once. Takes json. False: no memory */
+void respond_unchanging(struct req *r, const struct page *page);
+void respond_page(struct req *r, const struct page *page); /* and it asks nobody else's server for anything */
 
 void pages_start(void);
 void get_page_file(struct req *r); /* the file of the live page that the path names; the page itself if it names none */

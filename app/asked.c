@@ -146,7 +146,9 @@ bool prefers(const struct req *r, const char *type, const char *other)
 
 bool idempotency_key(struct req *r, bool required, struct db_key *key)
 {
-    struct slice value, second, method = http_method_text(&r->msg), path = http_path(&r->msg), body = http_body(&r->msg);
+    /* What makes it the same request: method, path and body, to the byte. */
+    const struct slice parts[] = {http_method_text(&r->msg), SLICE(" "), http_path(&r->msg), SLICE(" "), http_body(&r->msg)};
+    struct slice value, second;
     crypto_generichash_state hash;
     unsigned i = 0;
 
@@ -163,13 +165,9 @@ bool idempotency_key(struct req *r, bool required, struct db_key *key)
     key->given = true;
     memcpy(key->text, value.at, value.len);
     key->text[value.len] = '\0';
-    /* What makes it the same request: method, path and body, to the byte. */
     crypto_generichash_init(&hash, NULL, 0, sizeof key->fingerprint);
-    crypto_generichash_update(&hash, (const unsigned char *)method.at, method.len);
-    crypto_generichash_update(&hash, (const unsigned char *)" ", 1);
-    crypto_generichash_update(&hash, (const unsigned char *)path.at, path.len);
-    crypto_generichash_update(&hash, (const unsigned char *)" ", 1);
-    crypto_generichash_update(&hash, (const unsigned char *)body.at, body.len);
+    for (size_t part = 0; part < sizeof parts / sizeof *parts; part++)
+        crypto_generichash_update(&hash, (const unsigned char *)parts[part].at, parts[part].len);
     crypto_generichash_final(&hash, key->fingerprint, sizeof key->fingerprint);
     return true;
 }

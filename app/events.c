@@ -3,7 +3,6 @@
  * Events have no table: they follow from the orders, and their ids say up to where a listener has heard them. The subtle thing is the crowd:
  * all who have heard the same ask the database once, and are told the same bytes. */
 #include "app/app.h"
-#include "app/orders.h"
 #include "app/start.h"
 #include "text/grammar.h"
 
@@ -33,6 +32,33 @@ struct subscriber {
 
 static void events_fetched(struct req *r);
 static void events_awaited(struct req *r);
+
+void events_open(struct req *r)
+{
+    respond_field(r, "Cache-Control", "no-store");
+    respond_field(r, "X-Accel-Buffering",
+                  "no"); /* nginx would keep the events to itself until it had 4 KiB of them (docs/proxies.md) */
+    stream_begin(r, 200, "text/event-stream");
+}
+
+void put_event(struct buf *out, const char *name, cJSON *data)
+{
+    char *text = json_text(data);
+
+    buf_printf(out, "event: %s\ndata: ", name);
+    if (text) buf_puts(out, text);
+    else out->failed = true;
+    buf_puts(out, "\n\n");
+    free(text);
+}
+
+bool stream_text(struct req *r, struct buf *text)
+{
+    bool told = !text->failed && stream_put(r, text->mem + text->start, buf_len(text));
+
+    buf_free(text);
+    return told;
+}
 
 static void put_cursor(struct buf *out, const struct event_cursor *c)
 {
@@ -95,26 +121,14 @@ void get_order_events(struct req *r)
     db_order_events(&s->news->events, await(r, events_fetched));
 }
 
-/* Who has been away for too long, or comes with an id that means nothing here, goes on from the present. */
-static void put_stale(struct buf *out, const struct event_cursor *present)
-{
-    put_cursor(out, present);
-    buf_puts(out, "event: stale\ndata: {\"detail\":\"What you missed cannot be told any more: GET /orders.\"}\n\n");
-}
-
-static void put_event(struct buf *out, const struct order_event *e)
+static void put_order_event(struct buf *out, const struct order_event *e)
 {
     static const char *const names[] = {[EVENT_PLACED] = "placed", [EVENT_READY] = "ready", [EVENT_CANCELLED] = "cancelled"};
     static const enum order_status status[] = {
         [EVENT_PLACED] = ORDER_BAKING, [EVENT_READY] = ORDER_READY, [EVENT_CANCELLED] = ORDER_CANCELLED};
-    char *data = json_text(order_json(&e->order, status[e->cursor.kind], e->cursor.at_ms));
 
     put_cursor(out, &e->cursor);
-    buf_printf(out, "event: %s\ndata: ", names[e->cursor.kind]);
-    if (data) buf_puts(out, data);
-    else out->failed = true;
-    buf_puts(out, "\n\n");
-    free(data);
+    put_event(out, names[e->cursor.kind], order_json(&e->order, status[e->cursor.kind], e->cursor.at_ms));
 }
 
 /* Tell one subscriber. False: he has left, or falls behind, or there is no memory to tell it with; then nothing has been told. */
@@ -123,17 +137,16 @@ static bool news_tell(struct req *r, struct news *n)
     struct subscriber *s = req_state(r);
     struct db_events *e = &n->events;
 
-    if (s->stale || e->lost) {
+    if (s->stale || e->lost) { /* away for too long, or with an id that means nothing here: he goes on from the present */
         struct buf text = {0};
 
-        put_stale(&text, &e->cursor);
-        bool told = !text.failed && stream_put(r, text.mem, buf_len(&text));
-        buf_free(&text);
-        if (!told) return false;
+        put_cursor(&text, &e->cursor);
+        buf_puts(&text, "event: stale\ndata: {\"detail\":\"What you missed cannot be told any more: GET /orders.\"}\n\n");
+        if (!stream_text(r, &text)) return false;
         s->stale = false;
     }
     if (e->count && !buf_len(&n->text)) {
-        for (size_t i = 0; i < e->count; i++) put_event(&n->text, &n->rows[i]);
+        for (size_t i = 0; i < e->count; i++) put_order_event(&n->text, &n->rows[i]);
     }
     if (n->text.failed || (e->count && !stream_put(r, n->text.mem, buf_len(&n->text)))) return false;
     s->cursor = e->cursor;
@@ -147,19 +160,15 @@ static bool events_begin(struct req *r)
     struct subscriber *s = req_state(r);
     struct buf text = {0};
 
-    respond_field(r, "Cache-Control", "no-store");
-    respond_field(r, "X-Accel-Buffering", "no"); /* nginx would keep the events to itself until it had 4 KiB of them */
-    stream_begin(r, 200, "text/event-stream");
+    events_open(r);
     buf_puts(&text, "retry: 2000\n");
     if (s->news->events.from_now) s->cursor = s->news->events.cursor;
     put_cursor(&text, &s->cursor);
     buf_puts(&text, "\n");
-    bool told = !text.failed && stream_put(r, text.mem, buf_len(&text));
-    buf_free(&text);
     s->account_id = s->news->events.account_id;
     wait_heed(&s->waiter, -s->account_id); /* what was committed after this read is told of after it */
     s->heartbeat_ns = clock_ns() + HEARTBEAT_NS;
-    return told;
+    return stream_text(r, &text);
 }
 
 static bool same_news(const struct question *q, const void *cursor)

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define DEPTH_MAX 16
 
@@ -282,28 +281,27 @@ char *json_text(cJSON *json)
     return NULL;
 }
 
-void respond_json(struct req *r, int status, cJSON *json)
+char *json_line(cJSON *json, size_t *len)
 {
     char *text = json_text(json);
+
+    if (!text) return NULL;
+    *len = strlen(text) + 1;
+    text[*len - 1] = '\n';
+    return text;
+}
+
+void respond_json(struct req *r, int status, cJSON *json)
+{
+    size_t len;
+    char *text = json_line(json, &len);
 
     if (!text) {
         respond_no_memory(r);
         return;
     }
-    size_t n = strlen(text);
-    text[n] = '\n'; /* in place of the NUL: the shell prompt stays where it belongs */
-    respond(r, status, status < 400 ? "application/json" : "application/problem+json", text, n + 1);
+    respond(r, status, status < 400 ? "application/json" : "application/problem+json", text, len);
     cJSON_free(text);
-}
-
-const char *instant(char text[INSTANT_SIZE], int64_t ms)
-{
-    time_t seconds = (time_t)(ms / 1000);
-    struct tm utc;
-    size_t n = gmtime_r(&seconds, &utc) ? strftime(text, INSTANT_SIZE, "%Y-%m-%dT%H:%M:%S", &utc) : 0;
-
-    snprintf(text + n, INSTANT_SIZE - n, ".%03dZ", (int)(ms % 1000));
-    return text;
 }
 
 void json_next(struct req *r, cJSON *json, const char *path, const char *query, int64_t limit, bool more, int64_t before)

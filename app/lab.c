@@ -26,12 +26,17 @@ void get_lab_timer(struct req *r)
     wait_for(&n->waiter, "timer", 0, n->began_ns + n->ms * NS_PER_MS, await(r, nap_over));
 }
 
+static double ms_of(int64_t ns)
+{
+    return (double)(ns / 1000) / 1000.0;
+}
+
 static void respond_waited(struct req *r, const char *how, int64_t began_ns)
 {
     cJSON *json = cJSON_CreateObject();
 
     cJSON_AddStringToObject(json, "waited_for", how);
-    cJSON_AddNumberToObject(json, "waited_ms", (double)((clock_ns() - began_ns) / 1000) / 1000.0);
+    cJSON_AddNumberToObject(json, "waited_ms", ms_of(clock_ns() - began_ns));
     respond_json(r, 200, json);
 }
 
@@ -108,6 +113,8 @@ struct fan_out {
     struct all all;
     struct lap_watch laps;
     struct call *calls;
+    int64_t total_ns, sum_ns, longest_lap_ns;
+    int failed;
 };
 
 static void fanned_out(struct req *r);
@@ -117,9 +124,7 @@ static void fan_out_next(struct fan_out *f);
 
 static void call_done(struct part *part)
 {
-    struct fan_out *f = (struct fan_out *)(void *)((char *)part->all - offsetof(struct fan_out, all));
-
-    fan_out_next(f);
+    fan_out_next(HOLDER(fan_out, all, part->all));
 }
 
 static void fan_out_next(struct fan_out *f)
@@ -190,27 +195,17 @@ void get_lab_socket(struct req *r)
     for (int64_t i = 0; i < f->limit; i++) fan_out_next(f);
 }
 
-static double ms_of(int64_t ns)
-{
-    return (double)(ns / 1000) / 1000.0;
-}
-
-struct waterfall {
-    int64_t total_ns, sum_ns, longest_lap_ns;
-    int failed;
-};
-
-static cJSON *waterfall_json(const struct fan_out *f, const struct waterfall *w)
+static cJSON *waterfall_json(const struct fan_out *f)
 {
     cJSON *json = cJSON_CreateObject(), *calls;
 
     cJSON_AddStringToObject(json, "mode", f->mode);
     json_add_integer(json, "n", f->n);
     json_add_integer(json, "ms", f->ms);
-    cJSON_AddNumberToObject(json, "total_ms", ms_of(w->total_ns));
-    cJSON_AddNumberToObject(json, "sum_ms", ms_of(w->sum_ns));
-    cJSON_AddNumberToObject(json, "longest_lap_ms", ms_of(w->longest_lap_ns));
-    json_add_integer(json, "failed", w->failed);
+    cJSON_AddNumberToObject(json, "total_ms", ms_of(f->total_ns));
+    cJSON_AddNumberToObject(json, "sum_ms", ms_of(f->sum_ns));
+    cJSON_AddNumberToObject(json, "longest_lap_ms", ms_of(f->longest_lap_ns));
+    json_add_integer(json, "failed", f->failed);
     calls = cJSON_AddArrayToObject(json, "calls");
     for (int64_t i = 0; i < f->n; i++) {
         const struct upstream_call *u = &f->calls[i].upstream;
@@ -226,11 +221,11 @@ static cJSON *waterfall_json(const struct fan_out *f, const struct waterfall *w)
 
 #define BAR_WIDTH 60
 
-static void waterfall_text(struct buf *out, const struct fan_out *f, const struct waterfall *w)
+static void waterfall_text(struct buf *out, const struct fan_out *f)
 {
     for (int64_t i = 0; i < f->n; i++) {
         const struct upstream_call *u = &f->calls[i].upstream;
-        int64_t total = w->total_ns ? w->total_ns : 1;
+        int64_t total = f->total_ns ? f->total_ns : 1;
         int start = (int)((u->began_ns - f->began_ns) * (BAR_WIDTH - 1) / total),
             end = (int)((u->ended_ns - f->began_ns) * BAR_WIDTH / total);
 
@@ -240,30 +235,30 @@ static void waterfall_text(struct buf *out, const struct fan_out *f, const struc
                    u->rc == UPSTREAM_OK && u->status == 200 ? "" : "  failed");
     }
     buf_printf(out, "%s: %" PRId64 " calls took %.1f ms; one after the other they would take %.1f ms.\n", f->mode, f->n,
-               ms_of(w->total_ns), ms_of(w->sum_ns));
+               ms_of(f->total_ns), ms_of(f->sum_ns));
     buf_printf(out, "The longest lap of the loop meanwhile was %.3f ms: so long did everybody else wait at most.\n",
-               ms_of(w->longest_lap_ns));
+               ms_of(f->longest_lap_ns));
 }
 
 static void fanned_out(struct req *r)
 {
     struct fan_out *f = req_state(r);
-    struct waterfall w = {.longest_lap_ns = trace_laps_unwatch(&f->laps)};
 
+    f->longest_lap_ns = trace_laps_unwatch(&f->laps);
     for (int64_t i = 0; i < f->n; i++) {
         const struct upstream_call *u = &f->calls[i].upstream;
 
-        if (u->ended_ns - f->began_ns > w.total_ns) w.total_ns = u->ended_ns - f->began_ns;
-        w.sum_ns += u->ended_ns - u->began_ns;
-        w.failed += u->rc != UPSTREAM_OK || u->status != 200;
+        if (u->ended_ns - f->began_ns > f->total_ns) f->total_ns = u->ended_ns - f->began_ns;
+        f->sum_ns += u->ended_ns - u->began_ns;
+        f->failed += u->rc != UPSTREAM_OK || u->status != 200;
     }
     respond_field(r, "Vary", "Accept");
     if (!prefers(r, "text/plain", "application/json")) {
-        respond_json(r, 200, waterfall_json(f, &w));
+        respond_json(r, 200, waterfall_json(f));
         return;
     }
     struct buf text = {0};
-    waterfall_text(&text, f, &w);
+    waterfall_text(&text, f);
     respond_text(r, "text/plain; charset=utf-8", &text);
 }
 
@@ -276,38 +271,30 @@ static void fanned_out(struct req *r)
 #define START_CENTS 10000
 #define STEP_CENTS 100
 
-struct toy_withdrawal {
+struct withdrawal {
     struct part part;
-    struct waiter waiter;
+    struct waiter waiter; /* of the toy */
     int64_t read_cents;
-};
-
-struct ledger_withdrawal {
-    struct part part;
-    struct db_transfer transfer;
+    struct db_transfer transfer; /* of the ledger */
 };
 
 struct lost_update {
     struct all all;
     int64_t toy_cents;
-    struct toy_withdrawal toys[WITHDRAWALS];
+    struct part opened[2];
     struct db_account accounts[2]; /* whose money it is, and where it goes */
-    struct ledger_withdrawal transfers[WITHDRAWALS];
+    struct withdrawal withdrawals[WITHDRAWALS];
 };
 
 static void toys_withdrawn(struct req *r);
-static void payer_opened(struct req *r);
-static void receiver_opened(struct req *r);
+static void accounts_opened(struct req *r);
 static void transfers_made(struct req *r);
 static void payer_fetched(struct req *r);
 
 /* The wait is over, and the balance that was read is old news. */
 static void toy_waited(struct part *part)
 {
-    struct toy_withdrawal *t = (struct toy_withdrawal *)(void *)((char *)part - offsetof(struct toy_withdrawal, part));
-    struct lost_update *l = (struct lost_update *)(void *)((char *)part->all - offsetof(struct lost_update, all));
-
-    l->toy_cents = t->read_cents - STEP_CENTS;
+    HOLDER(lost_update, all, part->all)->toy_cents = HOLDER(withdrawal, part, part)->read_cents - STEP_CENTS;
 }
 
 void post_lab_lost_update(struct req *r)
@@ -318,9 +305,10 @@ void post_lab_lost_update(struct req *r)
     l->toy_cents = START_CENTS;
     all_begin(&l->all, "timer", await(r, toys_withdrawn));
     for (int i = 0; i < WITHDRAWALS; i++) {
-        l->toys[i].read_cents = l->toy_cents;
-        wait_for(&l->toys[i].waiter, "timer", 0, clock_ns() + (i % 5 + 1) * NS_PER_MS,
-                 all_add(&l->all, &l->toys[i].part, toy_waited));
+        struct withdrawal *w = &l->withdrawals[i];
+
+        w->read_cents = l->toy_cents;
+        wait_for(&w->waiter, "timer", 0, clock_ns() + (i % 5 + 1) * NS_PER_MS, all_add(&l->all, &w->part, toy_waited));
     }
 }
 
@@ -338,30 +326,24 @@ static void toys_withdrawn(struct req *r)
 {
     struct lost_update *l = req_state(r);
 
-    open_lab_account(&l->accounts[0], "lab: lost update, payer", await(r, payer_opened));
+    all_begin(&l->all, "db", await(r, accounts_opened));
+    open_lab_account(&l->accounts[0], "lab: lost update, payer", all_add(&l->all, &l->opened[0], NULL));
+    open_lab_account(&l->accounts[1], "lab: lost update, receiver", all_add(&l->all, &l->opened[1], NULL));
 }
 
-static void payer_opened(struct req *r)
+static void accounts_opened(struct req *r)
 {
     struct lost_update *l = req_state(r);
 
-    if (l->accounts[0].job.rc != DB_OK) respond_db_problem(r, l->accounts[0].job.rc);
-    else open_lab_account(&l->accounts[1], "lab: lost update, receiver", await(r, receiver_opened));
-}
-
-static void receiver_opened(struct req *r)
-{
-    struct lost_update *l = req_state(r);
-
-    if (db_said_no(r, l->accounts[1].job.rc)) return;
+    if (db_said_no(r, l->accounts[0].job.rc) || db_said_no(r, l->accounts[1].job.rc)) return;
     all_begin(&l->all, "db", await(r, transfers_made));
     for (int i = 0; i < WITHDRAWALS; i++) {
-        struct db_transfer *t = &l->transfers[i].transfer;
+        struct db_transfer *t = &l->withdrawals[i].transfer;
 
         t->token = l->accounts[0].token;
         t->to = l->accounts[1].id;
         t->amount_cents = STEP_CENTS;
-        db_transfer(t, all_add(&l->all, &l->transfers[i].part, NULL));
+        db_transfer(t, all_add(&l->all, &l->withdrawals[i].part, NULL));
     }
 }
 
@@ -372,30 +354,32 @@ static void transfers_made(struct req *r)
     db_get_account(&l->accounts[0], await(r, payer_fetched));
 }
 
+static void tell_balance(cJSON *json, const char *whose, int64_t withdrawals, int64_t balance_cents, const char *why)
+{
+    cJSON *told = cJSON_AddObjectToObject(json, whose);
+    int64_t expected_cents = START_CENTS - withdrawals * STEP_CENTS;
+
+    json_add_integer(told, "expected_cents", expected_cents);
+    json_add_integer(told, "balance_cents", balance_cents);
+    json_add_integer(told, "missing_cents", balance_cents - expected_cents);
+    cJSON_AddStringToObject(told, "why", why);
+}
+
 static void payer_fetched(struct req *r)
 {
     struct lost_update *l = req_state(r);
     int64_t made = 0;
 
     if (db_said_no(r, l->accounts[0].job.rc)) return;
-    for (int i = 0; i < WITHDRAWALS; i++) made += l->transfers[i].transfer.job.rc == DB_OK;
-    int64_t expected = START_CENTS - WITHDRAWALS * STEP_CENTS, ledger = l->accounts[0].balance_cents;
-    cJSON *json = cJSON_CreateObject(), *toy, *real;
+    for (int i = 0; i < WITHDRAWALS; i++) made += l->withdrawals[i].transfer.job.rc == DB_OK;
+    cJSON *json = cJSON_CreateObject();
     json_add_integer(json, "withdrawals", WITHDRAWALS);
     json_add_integer(json, "each_cents", STEP_CENTS);
     json_add_integer(json, "start_cents", START_CENTS);
-    toy = cJSON_AddObjectToObject(json, "read_wait_write");
-    json_add_integer(toy, "expected_cents", expected);
-    json_add_integer(toy, "balance_cents", l->toy_cents);
-    json_add_integer(toy, "missing_cents", l->toy_cents - expected);
-    cJSON_AddStringToObject(toy, "why",
-                            "Each read the balance, waited, and wrote what it had read, less its own: the others' withdrawals "
-                            "were lost. One thread does not help: every wait lets somebody else in.");
-    real = cJSON_AddObjectToObject(json, "ledger");
-    json_add_integer(real, "expected_cents", START_CENTS - made * STEP_CENTS);
-    json_add_integer(real, "balance_cents", ledger);
-    json_add_integer(real, "missing_cents", ledger - (START_CENTS - made * STEP_CENTS));
-    cJSON_AddStringToObject(real, "why",
-                            "Reading and writing are one transaction, with no wait inside that anybody could slip into.");
+    tell_balance(json, "read_wait_write", WITHDRAWALS, l->toy_cents,
+                 "Each read the balance, waited, and wrote what it had read, less its own: the others' withdrawals were lost. One "
+                 "thread does not help: every wait lets somebody else in.");
+    tell_balance(json, "ledger", made, l->accounts[0].balance_cents,
+                 "Reading and writing are one transaction, with no wait inside that anybody could slip into.");
     respond_json(r, 200, json);
 }

@@ -6,7 +6,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 /* ---- GET /loop: one screen of text -------------------------------------------------------------------------------------------- */
 
@@ -43,12 +42,11 @@ static void print_alive(const struct req_told *t, void *out)
 void get_loop(struct req *r)
 {
     struct buf out = {0};
-    struct upstream_stats up;
+    const struct upstream_stats *up = &upstream_stats;
     double lived_ns = (double)(counters.slept_ns + counters.worked_ns);
     char url[ADDRESS_SIZE];
 
     address_used(r, url, sizeof url);
-    upstream_stats(&up);
     buf_printf(&out, "forno %s   watch -n1 curl -s %s/loop\n\n", FORNO_VERSION, url);
     buf_printf(&out, "laps        %10" PRIu64 "   %5.1f %% of the time asleep in epoll_wait\n", counters.laps,
                lived_ns > 0 ? (double)counters.slept_ns / lived_ns * 100 : 0);
@@ -65,8 +63,8 @@ void get_loop(struct req *r)
                db_queue_depth(), db_lanes(NULL, 0) ? "it" : "the worker", db_worker_busy() ? "at work" : "idle",
                counters.completions);
     print_lanes(&out);
-    buf_printf(&out, "courier     %10" PRIu64 "   calls out, %" PRIu64 " waiting, %" PRIu64 " idle connections\n", up.active,
-               up.waiting, up.idle);
+    buf_printf(&out, "courier     %10" PRIu64 "   calls out, %" PRIu64 " waiting, %" PRIu64 " idle connections\n", up->active,
+               up->waiting, up->idle);
     buf_printf(&out, "stalls      %10" PRIu64 "\n\nwork in one lap\n", counters.stalls);
     trace_lap_bars(&out);
     buf_puts(&out, "\nrequests alive\n");
@@ -85,7 +83,7 @@ void get_loop(struct req *r)
 
 struct viewer {
     struct waiter waiter;
-    struct viewer *next_viewer;
+    LIST_ENTRY(viewer) link;
     bool resting;
     struct lap_watch laps;
     uint64_t next; /* the record to go on with */
@@ -93,15 +91,14 @@ struct viewer {
     struct trace_counters counters; /* as they were at the last tick */
 };
 
-static struct viewer *viewers;
+static LIST_HEAD(, viewer) viewers;
 static uint64_t viewers_len;
 
 static void tick(struct req *r);
 
 static void viewer_enter(struct viewer *v)
 {
-    v->next_viewer = viewers;
-    viewers = v;
+    LIST_INSERT_HEAD(&viewers, v, link);
     viewers_len++;
     trace_viewer(true);
     trace_laps_watch(&v->laps);
@@ -109,43 +106,28 @@ static void viewer_enter(struct viewer *v)
 
 static void viewer_leave(struct viewer *v)
 {
-    struct viewer **link = &viewers;
-
-    while (*link != v) link = &(*link)->next_viewer;
-    *link = v->next_viewer;
+    LIST_REMOVE(v, link);
     viewers_len--;
     trace_laps_unwatch(&v->laps);
     trace_viewer(false);
 }
 
 /* Nothing will happen, until somebody asks for something. */
-static bool nothing_is_on_its_way(const struct upstream_stats *up)
+static bool nothing_is_on_its_way(void)
 {
-    return counters.requests == viewers_len && !orders_baking() && !db_queue_depth() && !db_worker_busy() && !up->active;
+    return counters.requests == viewers_len && !orders_baking() && !db_queue_depth() && !db_worker_busy() && !upstream_stats.active;
 }
 
 void loop_viewers_wake(void)
 {
-    for (struct viewer *v = viewers; v; v = v->next_viewer) {
+    struct viewer *v;
+
+    LIST_FOREACH (v, &viewers, link) {
         if (!v->resting || !timer_pending(&v->waiter.timer)) continue;
         v->resting = false;
         v->due_ns = loop_now_ns() + TICK_NS;
         timer_start(&v->waiter.timer, v->due_ns); /* sooner than it was: it is pending, so it cannot fail */
     }
-}
-
-static bool put_event(struct req *r, const char *event, cJSON *json)
-{
-    char *text = json_text(json);
-    struct buf out = {0};
-
-    buf_printf(&out, "event: %s\ndata: ", event);
-    if (text) buf_puts(&out, text);
-    buf_puts(&out, "\n\n");
-    bool told = text && !out.failed && stream_put(r, out.mem, buf_len(&out));
-    buf_free(&out);
-    free(text);
-    return told;
 }
 
 static void wait_for_tick(struct req *r)
@@ -197,12 +179,11 @@ static void tell_alive(const struct req_told *t, void *list)
 void get_loop_events(struct req *r)
 {
     struct viewer *v = req_alloc(r, sizeof *v);
+    struct buf text = {0};
     cJSON *hello;
 
     if (!v) return;
-    respond_field(r, "Cache-Control", "no-store");
-    respond_field(r, "X-Accel-Buffering", "no"); /* a proxy in front passes events on as they come (docs/proxies.md) */
-    stream_begin(r, 200, "text/event-stream");
+    events_open(r);
     if (r->msg.method == HTTP_HEAD) {
         stream_end(r);
         return;
@@ -220,8 +201,9 @@ void get_loop_events(struct req *r)
     viewer_enter(v);
     oven_tell(tell_baking, cJSON_AddArrayToObject(hello, "baking"), BAKING_TOLD);
     reqs_tell(tell_alive, cJSON_AddArrayToObject(hello, "alive"), ALIVE_TOLD);
-    stream_put(r, "retry: 1000\n\n", 13);
-    put_event(r, "hello", hello);
+    buf_puts(&text, "retry: 1000\n\n");
+    put_event(&text, "hello", hello);
+    stream_text(r, &text);
     v->next = trace_newest();
     v->counters = counters;
     v->due_ns = clock_ns() + TICK_NS;
@@ -285,15 +267,13 @@ static void tell_lanes(cJSON *json)
 static cJSON *tick_json(struct viewer *v)
 {
     static struct trace_record records[RECORDS_MAX];
-    struct upstream_stats up;
     uint64_t lost;
     cJSON *json = cJSON_CreateObject(), *list;
     const struct trace_counters *was = &v->counters;
 
-    upstream_stats(&up);
     size_t n = trace_read(&v->next, records, RECORDS_MAX, &lost);
     v->counters.skipped -= lost; /* he alone has missed these */
-    v->resting = nothing_is_on_its_way(&up);
+    v->resting = nothing_is_on_its_way();
     put_number(json, "next_ms", (uint64_t)((v->resting ? REST_NS : TICK_NS) / NS_PER_MS));
     put_number(json, "at_us", (uint64_t)(trace_clock_ns() / 1000));
     put_number(json, "worked_us", (counters.worked_ns - was->worked_ns) / 1000);
@@ -308,9 +288,9 @@ static cJSON *tick_json(struct viewer *v)
     cJSON_AddBoolToObject(json, "db_busy", db_worker_busy());
     tell_lanes(json);
     put_number(json, "baking", orders_baking());
-    put_number(json, "upstream_active", up.active);
-    put_number(json, "upstream_waiting", up.waiting);
-    put_number(json, "upstream_idle", up.idle);
+    put_number(json, "upstream_active", upstream_stats.active);
+    put_number(json, "upstream_waiting", upstream_stats.waiting);
+    put_number(json, "upstream_idle", upstream_stats.idle);
     list = cJSON_AddArrayToObject(json, "records");
     for (size_t i = 0; i < n; i++) json_append(list, record_json(&records[i]));
     v->counters = counters;
@@ -321,8 +301,10 @@ static cJSON *tick_json(struct viewer *v)
 static void tick(struct req *r)
 {
     struct viewer *v = req_state(r);
+    struct buf text = {0};
 
-    if (put_event(r, "tick", tick_json(v)) && !req_cut_short(r)) {
+    put_event(&text, "tick", tick_json(v));
+    if (stream_text(r, &text) && !req_cut_short(r)) {
         int64_t step_ns = v->resting ? REST_NS : TICK_NS;
 
         v->due_ns += step_ns; /* trap: timer drift. The next one is due by the clock, not after this one */

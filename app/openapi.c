@@ -16,7 +16,7 @@ EMBED(openapi, "page/openapi.json");
 #define SECURITY "{\"bearer\":[]}"
 #define BODY ",\"requestBody\":{\"required\":true,\"content\":{\"application/json\":{\"schema\":{\"type\":\"object\"}}}}"
 
-static struct page description = {"openapi.json", "application/json", NULL, NULL, ""};
+static struct page description = {.type = "application/json"};
 
 __attribute__((format(printf, 1, 2))) static cJSON *parsed(const char *format, ...)
 {
@@ -111,13 +111,7 @@ static bool make_description(void)
         cJSON_AddItemToObject(path, method, describe(route, known, cJSON_DetachItemFromObject(refinement, method)));
     }
     cJSON_Delete(refinements);
-    char *text = json_text(json);
-    if (!text) return false;
-    description.from = text;
-    description.end = text + strlen(text) + 1;
-    text[strlen(text)] = '\n'; /* in place of the NUL */
-    etag_make(description.etag, description.from, (size_t)(description.end - description.from));
-    return true;
+    return page_of_json(&description, json);
 }
 
 void get_openapi(struct req *r)

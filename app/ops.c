@@ -1,6 +1,6 @@
 /* ops.c: the front door, and what an operator asks. */
 #include "app/app.h"
-#include "app/router.h"
+#include "app/routes.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -93,10 +93,8 @@ void get_metrics(struct req *r)
 {
     struct buf out = {0};
     struct db_stats db;
-    struct upstream_stats up;
 
     db_stats(&db);
-    upstream_stats(&up);
     trace_metrics(&out);
     put_metric(&out, "db_queue_depth", "gauge", "Jobs waiting for the database worker.", db_queue_depth());
     put_metric(&out, "db_busy", "gauge", "1 while the database worker is at work.", db_worker_busy());
@@ -107,7 +105,7 @@ void get_metrics(struct req *r)
     put_metric(&out, "db_commits_total", "counter", "Commits; writes divided by commits is the mean group.", db.commits);
     put_metric(&out, "db_group_max", "gauge", "The largest number of writes committed together.", db.group_max);
     put_metric(&out, "db_refused_total", "counter", "Jobs refused because the queue was full.", db.refused);
-#define METRIC(member, type, help) put_metric(&out, "upstream_" #member IS_##type, #type, help, up.member);
+#define METRIC(member, type, help) put_metric(&out, "upstream_" #member IS_##type, #type, help, upstream_stats.member);
 #define IS_gauge ""
 #define IS_counter "_total"
     UPSTREAM_STATS(METRIC)

@@ -2,8 +2,6 @@
  *
  * An order's fate is fixed in the database when it is placed: nothing here has to happen for a pizza to become ready. What is
  * kept here is only who is waiting: for the time to pass, or for a knock. Whoever is woken looks in the database again. */
-#include "app/orders.h"
-
 #include "app/app.h"
 #include "app/start.h"
 
@@ -37,17 +35,17 @@ static int64_t bake_ms(const struct pizza *p)
 }
 
 /* Something has happened to an order: tell whoever waits for it, and whoever watches the account's orders. */
-static void order_changed(const struct order *o)
+static void order_changed(int64_t id, int64_t account_id)
 {
-    knock(o->id);
-    knock(-o->account_id);
+    knock(id);
+    knock(-account_id);
 }
 
 /* Another process has changed this order, or something. */
 static void changed_elsewhere(int64_t order_id, int64_t account_id)
 {
-    if (!order_id) knock_everywhere();
-    else order_changed(&(struct order){.id = order_id, .account_id = account_id});
+    if (order_id) order_changed(order_id, account_id);
+    else knock_everywhere();
 }
 
 /* ---- the oven ---------------------------------------------------------------------------------------------------------------------- */
@@ -61,10 +59,10 @@ struct bake {
     int64_t order_id, account_id, began_ns;
     bool told; /* it is in the recording */
     char what[40];
-    struct bake *next; /* of the same bucket */
+    LIST_ENTRY(bake) beside;
 };
 
-static struct bake *oven[1024];
+static LIST_HEAD(shelf, bake) oven[1024];
 static size_t baking;
 
 size_t orders_baking(void)
@@ -72,28 +70,24 @@ size_t orders_baking(void)
     return baking;
 }
 
-static struct bake **oven_place(int64_t order_id)
+static struct shelf *shelf_of(int64_t order_id)
 {
     return &oven[(uint64_t)order_id % (sizeof oven / sizeof *oven)];
 }
 
 static void oven_remove(struct bake *b)
 {
-    struct bake **link = oven_place(b->order_id);
-
-    while (*link != b) link = &(*link)->next;
-    *link = b->next;
+    LIST_REMOVE(b, beside);
     baking--;
     free(b);
 }
 
 static void pizza_ready(struct timer *t)
 {
-    struct bake *b = (struct bake *)((char *)t - offsetof(struct bake, timer));
+    struct bake *b = HOLDER(bake, timer, t);
 
     if (b->told) trace(TRACE_BAKED, (uint32_t)b->order_id, 0, NULL, 0);
-    knock(b->order_id);
-    knock(-b->account_id);
+    order_changed(b->order_id, b->account_id);
     oven_remove(b);
 }
 
@@ -102,17 +96,13 @@ static void oven_bake(const struct order *o, int64_t due_ns)
     struct bake *b = baking < OVEN_SEEN ? malloc(sizeof *b) : NULL;
 
     if (!b) return;
-    *b = (struct bake){.timer.fired = pizza_ready,
-                       .order_id = o->id,
-                       .account_id = o->account_id,
-                       .began_ns = clock_ns(),
-                       .told = trace_order(),
-                       .next = *oven_place(o->id)};
+    *b = (struct bake){
+        .timer.fired = pizza_ready, .order_id = o->id, .account_id = o->account_id, .began_ns = clock_ns(), .told = trace_order()};
     if (!timer_start(&b->timer, due_ns)) {
         free(b);
         return;
     }
-    *oven_place(o->id) = b;
+    LIST_INSERT_HEAD(shelf_of(o->id), b, beside);
     baking++;
     snprintf(b->what, sizeof b->what, "%" PRId64 " × %s", o->pizzas, o->flavor);
     if (b->told) trace(TRACE_BAKE, (uint32_t)o->id, 0, b->what, due_ns - b->began_ns);
@@ -120,8 +110,11 @@ static void oven_bake(const struct order *o, int64_t due_ns)
 
 void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigned max)
 {
+    struct bake *b;
+
     for (size_t i = 0; i < sizeof oven / sizeof *oven; i++) {
-        for (struct bake *b = oven[i]; b && max; b = b->next, max--) {
+        LIST_FOREACH (b, &oven[i], beside) {
+            if (!max--) return;
             b->told = true;
             tell(&(struct baking){.order_id = b->order_id, .what = b->what, .began_ns = b->began_ns, .due_ns = b->timer.due_ns},
                  to);
@@ -131,9 +124,9 @@ void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigne
 
 static void oven_take_back(int64_t order_id)
 {
-    struct bake *b = *oven_place(order_id);
+    struct bake *b = LIST_FIRST(shelf_of(order_id));
 
-    while (b && b->order_id != order_id) b = b->next;
+    while (b && b->order_id != order_id) b = LIST_NEXT(b, beside);
     if (!b) return;
     timer_cancel(&b->timer);
     if (b->told) trace(TRACE_TAKEN_BACK, (uint32_t)order_id, 0, NULL, 0);
@@ -142,8 +135,7 @@ static void oven_take_back(int64_t order_id)
 
 /* ---- GET /menu --------------------------------------------------------------------------------------------------------------------- */
 
-static char *menu_text; /* made once: it cannot change while we run */
-static char menu_etag[ETAG_SIZE];
+static struct page menu_page = {.type = "application/json"};
 
 void orders_start(void)
 {
@@ -159,18 +151,12 @@ void orders_start(void)
         json_add_integer(pizza, "bake_ms", bake_ms(&menu[i]));
         json_append(list, pizza);
     }
-    menu_text = json_text(json);
-    if (!menu_text) abort(); /* out of memory before the first customer */
-    menu_text[strlen(menu_text)] = '\n';
-    etag_make(menu_etag, menu_text, strcspn(menu_text, "\n") + 1);
+    if (!page_of_json(&menu_page, json)) abort(); /* out of memory before the first customer */
 }
 
 void get_menu(struct req *r)
 {
-    respond_field(r, "ETag", "%s", menu_etag);
-    respond_field(r, "Cache-Control", "no-cache");
-    if (etag_matches(r, menu_etag)) respond(r, 304, NULL, NULL, 0);
-    else respond(r, 200, "application/json", menu_text, strcspn(menu_text, "\n") + 1);
+    respond_unchanging(r, &menu_page);
 }
 
 /* ---- one order: place it, look at it, wait for it ------------------------------------------------------------------------------------ */
@@ -379,7 +365,7 @@ static void order_placed(struct req *r)
     }
     if (!o->replayed) {
         oven_bake(&o->order, ns_of(o->order.ready_at_ms, o->now));
-        order_changed(&o->order);
+        order_changed(o->order.id, o->order.account_id);
     }
     wait_heed(&s->waiter, o->order.id); /* whoever cancels it does so after us: their answers come in the order of their commits */
     /* The first answer again: the order as it was when it was placed. Whoever waits wants to know how it is now. */
@@ -410,7 +396,7 @@ static void order_cancelled(struct req *r)
 
     if (db_said_no(r, s->order.job.rc)) return;
     oven_take_back(s->order.order.id);
-    order_changed(&s->order.order);
+    order_changed(s->order.order.id, s->order.order.account_id);
     order_answer(r);
 }
 

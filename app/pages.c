@@ -43,17 +43,34 @@ void pages_start(void)
         etag_make(page->etag, page->from, (size_t)(page->end - page->from));
 }
 
-void respond_page(struct req *r, const struct page *page)
+bool page_of_json(struct page *page, cJSON *json)
+{
+    size_t len;
+    const char *text = json_line(json, &len);
+
+    if (!text) return false;
+    page->from = text;
+    page->end = text + len;
+    etag_make(page->etag, text, len);
+    return true;
+}
+
+void respond_unchanging(struct req *r, const struct page *page)
 {
     respond_field(r, "ETag", "%s", page->etag);
     respond_field(r, "Cache-Control", "no-cache");
+    if (etag_matches(r, page->etag)) respond(r, 304, NULL, NULL, 0);
+    else respond(r, 200, page->type, page->from, (size_t)(page->end - page->from));
+}
+
+void respond_page(struct req *r, const struct page *page)
+{
     respond_field(r, "Content-Security-Policy",
                   "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
                   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
     respond_field(r, "X-Content-Type-Options", "nosniff");
     respond_field(r, "Referrer-Policy", "no-referrer");
-    if (etag_matches(r, page->etag)) respond(r, 304, NULL, NULL, 0);
-    else respond(r, 200, page->type, page->from, (size_t)(page->end - page->from));
+    respond_unchanging(r, page);
 }
 
 void get_page_file(struct req *r)

@@ -81,7 +81,7 @@ static const struct {
 };
 /* clang-format on */
 
-static void answer(struct req *r, enum problem p, const char *detail)
+static cJSON *problem_json(enum problem p, const char *what, const char *text)
 {
     char type[64];
     cJSON *json = cJSON_CreateObject();
@@ -90,23 +90,29 @@ static void answer(struct req *r, enum problem p, const char *detail)
     cJSON_AddStringToObject(json, "type", type);
     cJSON_AddStringToObject(json, "title", problems[p].title);
     json_add_integer(json, "status", problems[p].status);
-    cJSON_AddStringToObject(json, "detail", detail ? detail : problems[p].text);
+    cJSON_AddStringToObject(json, what, text);
+    return json;
+}
+
+/* detail "": there is nothing to add to the general explanation. */
+static void answer(struct req *r, enum problem p, const char *detail)
+{
     if (problems[p].status == 401)
         respond_field(r, "WWW-Authenticate", "Bearer realm=\"forno\"%s",
                       p == PROBLEM_INVALID_TOKEN ? ", error=\"invalid_token\"" : "");
     if (problems[p].status == 503) respond_field(r, "Retry-After", "1");
-    respond_json(r, problems[p].status, json);
+    respond_json(r, problems[p].status, problem_json(p, "detail", detail[0] ? detail : problems[p].text));
 }
 
 void respond_problem(struct req *r, enum problem p, const char *detail, ...)
 {
-    char text[512];
+    char text[512] = "";
     va_list args;
 
     va_start(args, detail);
     if (detail) vsnprintf(text, sizeof text, detail, args);
     va_end(args);
-    answer(r, p, detail ? text : NULL);
+    answer(r, p, text);
 }
 
 /* ---- a refusal that waits for the token to be looked up -------------------------------------------------------------------------- */
@@ -114,7 +120,6 @@ void respond_problem(struct req *r, enum problem p, const char *detail, ...)
 struct refusal {
     struct db_account who;
     enum problem problem;
-    bool has_detail;
     char detail[512];
 };
 
@@ -122,8 +127,8 @@ static void refusal_authenticated(struct req *r)
 {
     struct refusal *f = req_state(r);
 
-    if (f->who.job.rc == DB_NO_ACCOUNT) answer(r, PROBLEM_INVALID_TOKEN, NULL);
-    else answer(r, f->problem, f->has_detail ? f->detail : NULL);
+    if (f->who.job.rc == DB_NO_ACCOUNT) answer(r, PROBLEM_INVALID_TOKEN, "");
+    else answer(r, f->problem, f->detail);
 }
 
 void refuse(struct req *r, enum problem p, const char *detail, ...)
@@ -134,12 +139,11 @@ void refuse(struct req *r, enum problem p, const char *detail, ...)
     struct refusal *f = req_alloc(r, sizeof *f);
     if (!f) return;
     f->problem = p;
-    f->has_detail = detail != NULL;
     va_start(args, detail);
     if (detail) vsnprintf(f->detail, sizeof f->detail, detail, args);
     va_end(args);
     if (http_field(&r->msg, "authorization").at == NULL) {
-        answer(r, p, detail ? f->detail : NULL);
+        answer(r, p, f->detail);
         return;
     }
     f->who.token = bearer_token(r);
@@ -170,7 +174,7 @@ void respond_db_problem(struct req *r, enum db_rc rc)
         [DB_UNKNOWN] = PROBLEM_OUTCOME_UNKNOWN,
     };
 
-    answer(r, of[rc], NULL);
+    answer(r, of[rc], "");
 }
 
 bool db_said_no(struct req *r, enum db_rc rc)
@@ -186,7 +190,7 @@ void respond_text(struct req *r, const char *type, struct buf *text)
     buf_free(text);
 }
 
-void respond_parse_problem(struct req *r)
+void refuse_malformed(struct req *r)
 {
     enum problem p = PROBLEM_MALFORMED_REQUEST;
 
@@ -206,15 +210,7 @@ void respond_parse_problem(struct req *r)
 
 static cJSON *explain(enum problem p)
 {
-    char type[64];
-    cJSON *json = cJSON_CreateObject();
-
-    snprintf(type, sizeof type, "/problems/%s", problems[p].name);
-    cJSON_AddStringToObject(json, "type", type);
-    cJSON_AddStringToObject(json, "title", problems[p].title);
-    json_add_integer(json, "status", problems[p].status);
-    cJSON_AddStringToObject(json, "explanation", problems[p].text);
-    return json;
+    return problem_json(p, "explanation", problems[p].text);
 }
 
 void get_problems(struct req *r)

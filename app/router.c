@@ -1,6 +1,4 @@
 /* router.c: the tiny router: from a method and a path to a step, and the menu, which is the table again. */
-#include "app/router.h"
-
 #include "app/app.h"
 #include "app/routes.h"
 #include "app/start.h"
@@ -132,11 +130,6 @@ static bool is_foreign(const struct req *r)
 }
 
 /* ---- refusals: what is wrong can be seen from the head alone ------------------------------------------------------------------------ */
-
-static void refuse_malformed(struct req *r)
-{
-    respond_parse_problem(r);
-}
 
 static void refuse_expectation(struct req *r)
 {

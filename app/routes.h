@@ -1,4 +1,4 @@
-/* routes.h: the table of everything that can be asked for, as the router and the menu read it. */
+/* routes.h: the table of everything that can be asked for, and who reads it: the router and the menu. */
 #ifndef FORNO_APP_ROUTES_H
 #define FORNO_APP_ROUTES_H
 
@@ -23,5 +23,11 @@ struct route {
 
 extern const struct route routes[];
 extern const size_t routes_len;
+
+/* The routes of the lab are there. guarded: only because nobody but this machine can reach us, so not for pages of other sites. */
+void router_open_lab(bool guarded);
+
+/* The text at GET /: a curl line for everything that whoever asks may use now. */
+void put_menu(struct buf *out, const struct req *r, const char *url);
 
 #endif

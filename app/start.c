@@ -2,7 +2,7 @@
 #include "app/start.h"
 
 #include "app/app.h"
-#include "app/router.h"
+#include "app/routes.h"
 #include "reactor/still.h"
 
 #include <sodium.h>
@@ -18,7 +18,7 @@ bool app_start(const struct app_options *options, char *error, size_t error_size
         return false;
     }
     json_start();
-    waits_start(options->blocking);
+    waits_start();
     orders_start();
     pages_start();
     return true;

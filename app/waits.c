@@ -2,23 +2,22 @@
  *
  * A timer is only a promise to look again: whoever is woken here looks for himself how things stand. */
 #include "app/app.h"
+#include "app/start.h"
 #include "reactor/still.h"
 
 #define BUCKETS 4096
 
-static struct waiter *doors[BUCKETS]; /* those who wait for a knock; who waits for the time alone stands in none */
+static LIST_HEAD(door, waiter) doors[BUCKETS]; /* those who wait for a knock; who waits for the time alone stands in none */
 static uint32_t knocks[BUCKETS];
-static bool in_place;
 
 static void ask_all(void);
 
-void waits_start(bool blocking)
+void waits_start(void)
 {
-    in_place = blocking;
     loop_before_sleep(ask_all);
 }
 
-static struct waiter **door(int64_t key)
+static struct door *door_of(int64_t key)
 {
     return &doors[(uint64_t)key % BUCKETS];
 }
@@ -27,9 +26,7 @@ static struct op *waiter_leave(struct waiter *w)
 {
     struct op *op = w->op;
 
-    if (w->prev) w->prev->next = w->next;
-    else if (w->key) *door(w->key) = w->next;
-    if (w->next) w->next->prev = w->prev;
+    if (w->key) LIST_REMOVE(w, beside);
     timer_cancel(&w->timer);
     w->op = NULL;
     return op;
@@ -46,7 +43,7 @@ static void waiter_wake(struct waiter *w)
 
 static void waiter_due(struct timer *t)
 {
-    struct waiter *w = (struct waiter *)((char *)t - offsetof(struct waiter, timer));
+    struct waiter *w = HOLDER(waiter, timer, t);
     struct op *op = waiter_leave(w);
 
     op->done(op);
@@ -60,13 +57,7 @@ static void waiter_cut_short(struct op *op)
 static void waiter_enter(struct waiter *w, const char *what, int64_t key, struct op *op)
 {
     *w = (struct waiter){.op = op, .key = key, .heard = w->heard, .timer.fired = waiter_due};
-    if (key) {
-        struct waiter **first = door(key);
-
-        w->next = *first;
-        if (w->next) w->next->prev = w;
-        *first = w;
-    }
+    if (key) LIST_INSERT_HEAD(door_of(key), w, beside);
     op->what = what;
     op->owner = w;
     op->cut_short = waiter_cut_short;
@@ -82,7 +73,7 @@ void wait_on_loop(struct waiter *w, const char *what, int64_t key, int64_t due_n
 
 void wait_for(struct waiter *w, const char *what, int64_t key, int64_t due_ns, struct op *op)
 {
-    if (!in_place) {
+    if (!app_options->blocking) {
         wait_on_loop(w, what, key, due_ns, op);
         return;
     }
@@ -98,13 +89,14 @@ void wait_heed(struct waiter *w, int64_t key)
 
 void knock(int64_t key)
 {
+    struct door *door = door_of(key);
     struct waiter *next;
 
     knocks[(uint64_t)key % BUCKETS]++;
-    for (struct waiter *w = *door(key); w; w = next) {
-        next = w->next;
+    for (struct waiter *w = LIST_FIRST(door); w; w = next) {
+        next = LIST_NEXT(w, beside);
         if (w->key != key) continue;
-        if (w->op) w->op->crowd = next || w->prev;
+        w->op->crowd = next || w != LIST_FIRST(door);
         waiter_wake(w);
     }
 }
@@ -113,7 +105,7 @@ void knock_everywhere(void)
 {
     for (size_t i = 0; i < BUCKETS; i++) {
         knocks[i]++;
-        while (doors[i]) waiter_wake(doors[i]);
+        while (!LIST_EMPTY(&doors[i])) waiter_wake(LIST_FIRST(&doors[i]));
     }
 }
 
@@ -123,52 +115,48 @@ void knock_everywhere(void)
 
 /* Not asked yet: they go to the database when the lap ends. Who comes later asks anew: what has woken him may have happened after this
  * one was asked. */
-static struct question *gathered[QUESTIONS], *first_gathered;
+static SLIST_HEAD(questions, question) by_key[QUESTIONS], gathered;
 
-static struct question **question_place(int64_t key)
+static struct questions *with_key(int64_t key)
 {
-    return &gathered[(uint64_t)key % QUESTIONS];
+    return &by_key[(uint64_t)key % QUESTIONS];
 }
 
 struct question *question_find(int64_t key, bool (*same)(const struct question *q, const void *as), const void *as)
 {
-    struct question *q = *question_place(key);
+    struct question *q;
 
-    while (q && !(q->key == key && (!same || same(q, as)))) q = q->next_here;
-    return q;
+    SLIST_FOREACH(q, with_key(key), beside)
+    {
+        if (q->key == key && (!same || same(q, as))) return q;
+    }
+    return NULL;
 }
 
 static void question_answered(struct op *op)
 {
-    struct question *q = (struct question *)((char *)op - offsetof(struct question, op));
+    struct question *q = HOLDER(question, op, op);
 
-    for (struct op *asker = q->askers; asker; asker = asker->next) {
+    for (struct op *asker = q->askers.first; asker; asker = asker->next) {
         asker->served_ns = op->served_ns;
-        asker->crowd = q->askers->next != NULL;
+        asker->crowd = q->askers.count > 1;
     }
-    loop_post(q->askers);
+    loop_post(q->askers.first);
 }
 
 void question_begin(struct question *q, int64_t key, void (*ask)(struct question *q))
 {
-    struct question **place = question_place(key);
-
     q->key = key;
     q->ask = ask;
-    q->askers_end = &q->askers;
     q->op.done = question_answered;
-    q->next_here = *place;
-    *place = q;
-    q->next = first_gathered;
-    first_gathered = q;
+    SLIST_INSERT_HEAD(with_key(key), q, beside);
+    SLIST_INSERT_HEAD(&gathered, q, gathered);
 }
 
 void question_join(struct question *q, struct op *op)
 {
     op->what = "db";
-    op->next = NULL;
-    *q->askers_end = op;
-    q->askers_end = &op->next;
+    ops_push(&q->askers, op);
     q->refs++;
 }
 
@@ -180,11 +168,9 @@ bool question_leave(struct question *q)
 /* Before the loop sleeps, and before the jobs of the lap are handed over. */
 static void ask_all(void)
 {
-    while (first_gathered) {
-        struct question *q = first_gathered;
-
-        first_gathered = q->next;
-        *question_place(q->key) = NULL;
+    for (struct question *q; (q = SLIST_FIRST(&gathered));) {
+        SLIST_REMOVE_HEAD(&gathered, gathered);
+        SLIST_INIT(with_key(q->key));
         q->ask(q);
     }
 }
@@ -199,7 +185,7 @@ void all_begin(struct all *all, const char *what, struct op *whole)
 
 static void part_done(struct op *op)
 {
-    struct part *part = (struct part *)((char *)op - offsetof(struct part, op));
+    struct part *part = HOLDER(part, op, op);
     struct all *all = part->all;
 
     if (part->done) part->done(part);

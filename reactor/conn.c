@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 /* Deadlines. Each counts from the last progress, except the head's, which counts from its first byte: a client that sends
@@ -38,7 +39,7 @@ struct conn {
     struct watch watch;
     struct audience a;
     struct timer deadline; /* armed at or before the real deadline, and moved when it fires too early */
-    struct conn *prev, *next;
+    LIST_ENTRY(conn) link;
     struct buf in;       /* pipelined bytes that came while a request was out */
     struct peer *peer;   /* whose connection it is, when these are counted */
     int64_t linger_ns;   /* all is sent and our side is shut, since then: reading until the client shuts his. 0: not yet */
@@ -48,7 +49,7 @@ struct conn {
 };
 
 static struct {
-    struct conn *first;
+    LIST_HEAD(, conn) open;
     uint32_t next_id;
     route_fn *route;
     void (*on_close)(void);
@@ -60,12 +61,7 @@ static void conn_close(struct conn *c);
 
 static struct conn *conn_of(struct watch *w)
 {
-    return (struct conn *)((char *)w - offsetof(struct conn, watch));
-}
-
-static struct conn *conn_of_audience(struct audience *a)
-{
-    return (struct conn *)((char *)a - offsetof(struct conn, a));
+    return HOLDER(conn, watch, w);
 }
 
 /* ---- deadlines -------------------------------------------------------------------------------------------------------------- */
@@ -112,7 +108,7 @@ static bool conn_run(struct conn *c)
 
 static void conn_overdue(struct timer *t)
 {
-    struct conn *c = (struct conn *)((char *)t - offsetof(struct conn, deadline));
+    struct conn *c = HOLDER(conn, deadline, t);
     struct req *r = c->a.req;
 
     if (conn_due_ns(c) > loop_now_ns()) {
@@ -138,9 +134,7 @@ static void conn_overdue(struct timer *t)
 static void conn_close(struct conn *c)
 {
     if (c->watch.fd < 0) return;
-    if (c->prev) c->prev->next = c->next;
-    else conns.first = c->next;
-    if (c->next) c->next->prev = c->prev;
+    LIST_REMOVE(c, link);
     timer_cancel(&c->deadline);
     trace(TRACE_CLOSED, 0, c->a.id, NULL, 0);
     peer_leave(c->peer);
@@ -322,12 +316,12 @@ static void conn_ready(struct watch *w, uint32_t events)
 /* A step has run that its request had waited for. */
 static void conn_go_on(struct audience *a)
 {
-    conn_advance(conn_of_audience(a), (struct slice){0});
+    conn_advance(HOLDER(conn, a, a), (struct slice){0});
 }
 
 static void conn_fell_behind(struct audience *a)
 {
-    conn_close(conn_of_audience(a));
+    conn_close(HOLDER(conn, a, a));
 }
 
 void conn_open(int fd, const struct sockaddr_storage *address)
@@ -345,7 +339,6 @@ void conn_open(int fd, const struct sockaddr_storage *address)
         *c = (struct conn){
             .a = {.id = ++conns.next_id, .since_ns = loop_now_ns(), .go_on = conn_go_on, .let_go = conn_fell_behind},
             .deadline.fired = conn_overdue,
-            .next = conns.first,
             .peer = peer,
         };
     }
@@ -355,8 +348,7 @@ void conn_open(int fd, const struct sockaddr_storage *address)
         free(c);
         return;
     }
-    if (c->next) c->next->prev = c;
-    conns.first = c;
+    LIST_INSERT_HEAD(&conns.open, c, link);
     counters.connections++;
     counters.accepted++;
     trace(TRACE_ACCEPT, 0, c->a.id, NULL, fd);
@@ -384,11 +376,11 @@ static void conn_let_go(struct conn *c)
 
 size_t conns_make_room(void)
 {
-    struct conn *longest[LET_GO];
+    struct conn *longest[LET_GO], *c;
     int64_t since_ns = loop_now_ns() - LET_GO_NS;
     size_t most = counters.connections / 8 < LET_GO ? counters.connections / 8 + 1 : LET_GO, n = 0, before = counters.connections;
 
-    for (struct conn *c = conns.first; c; c = c->next) {
+    LIST_FOREACH (c, &conns.open, link) {
         if (!conn_is_idle(c) || c->a.since_ns > since_ns || (n == most && c->a.since_ns >= longest[n - 1]->a.since_ns)) continue;
         size_t at = n < most ? n++ : n - 1;
         for (; at && longest[at - 1]->a.since_ns > c->a.since_ns; at--) longest[at] = longest[at - 1];
@@ -406,8 +398,8 @@ void conns_drain(void)
     struct conn *next;
 
     reqs_drain();
-    for (struct conn *c = conns.first; c; c = next) {
-        next = c->next;
+    for (struct conn *c = LIST_FIRST(&conns.open); c; c = next) {
+        next = LIST_NEXT(c, link);
         if (c->a.running) req_hurry(c->a.req);
         else if (conn_is_idle(c)) conn_let_go(c);
     }

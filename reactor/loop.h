@@ -37,6 +37,9 @@ int64_t clock_ns(void);
 
 struct watch;
 
+/* What a watch, a timer or an op is a member of: how a callback finds what it is about. */
+#define HOLDER(type, member, at) ((struct type *)(void *)((char *)(at)-offsetof(struct type, member)))
+
 /* What a descriptor is, and what happens when it becomes ready. One constant per kind; a watch may change its kind to
  * change its state (connecting, sending, receiving). */
 struct watch_kind {

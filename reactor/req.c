@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #define ARENA 640               /* state of nearly every handler; what needs more is allocated apart */
-#define WAITS 4                 /* kinds of waiting that one request is billed for */
 #define OUTPUT_MAX (256 * 1024) /* what a slow reader of a stream may cost */
 #define WORKS_KEPT 64           /* recycled; more go back to malloc */
 
@@ -28,20 +28,17 @@ struct work {
     struct step step;    /* what is running, or follows */
     bool waiting, answered;
     uint32_t trace; /* its number in the recording; 0: not in the sample */
-    int status;
-    int64_t began_ns, awaited_ns;
-    size_t sent; /* bytes of answer, for the log */
-    struct wait_time waits[WAITS];
-    unsigned waits_len;
-    struct buf fields;        /* extra field lines for the answer */
-    struct block *blocks;     /* allocations that did not fit the arena */
-    struct work *prev, *next; /* among the live ones, or those to be used again */
+    int64_t awaited_ns;
+    struct trace_answer answer;
+    struct buf fields;     /* extra field lines for the answer */
+    struct block *blocks;  /* allocations that did not fit the arena */
+    LIST_ENTRY(work) link; /* among the live ones, or those to be used again */
     size_t arena_used;
     _Alignas(16) char arena[ARENA];
 };
 
 static struct {
-    struct work *live, *free;
+    LIST_HEAD(, work) live, free;
     size_t free_len;
     bool draining;
 } works;
@@ -55,10 +52,10 @@ static struct work *work_of(const struct req *r)
 
 struct req *req_begin(struct audience *a)
 {
-    struct work *w = works.free;
+    struct work *w = LIST_FIRST(&works.free);
 
     if (w) {
-        works.free = w->next;
+        LIST_REMOVE(w, link);
         works.free_len--;
     } else {
         w = malloc(sizeof *w);
@@ -69,10 +66,8 @@ struct req *req_begin(struct audience *a)
     /* All but the message, which keeps its memory, and the arena, which is cleared as it is handed out. */
     memset((char *)w + sizeof w->r.msg, 0, offsetof(struct work, arena) - sizeof w->r.msg);
     w->to = a;
-    w->next = works.live;
-    if (w->next) w->next->prev = w;
-    works.live = w;
-    w->began_ns = loop_now_ns();
+    LIST_INSERT_HEAD(&works.live, w, link);
+    w->answer.began_ns = loop_now_ns();
     w->trace = trace_request();
     counters.requests++;
     return &w->r;
@@ -87,17 +82,14 @@ static void work_free(struct work *w)
         free(block);
     }
     buf_free(&w->fields);
-    if (w->prev) w->prev->next = w->next;
-    else works.live = w->next;
-    if (w->next) w->next->prev = w->prev;
+    LIST_REMOVE(w, link);
     counters.requests--;
     if (works.free_len >= WORKS_KEPT) {
         http_free(&w->r.msg);
         free(w);
         return;
     }
-    w->next = works.free;
-    works.free = w;
+    LIST_INSERT_HEAD(&works.free, w, link);
     works.free_len++;
 }
 
@@ -126,25 +118,18 @@ void *req_alloc(struct req *r, size_t size)
     return at;
 }
 
-static void work_log(const struct work *w)
+static void work_log(struct work *w)
 {
-    const struct req *r = &w->r;
-    uint32_t conn = req_conn(r);
+    struct trace_answer *a = &w->answer;
 
-    trace_answer(&(struct trace_answer){
-        .conn = conn,
-        .method = http_method_text(&r->msg),
-        .target = http_target(&r->msg),
-        .route = r->route,
-        .status = w->status,
-        .bytes = w->sent,
-        .began_ns = w->began_ns,
-        .waits = w->waits,
-        .waits_len = w->waits_len,
-        .discarded = !w->to,
-        .viewer = r->viewer,
-    });
-    if (w->trace) trace(w->to ? TRACE_ANSWER : TRACE_DISCARDED, w->trace, conn, r->route, w->status);
+    a->conn = req_conn(&w->r);
+    a->method = http_method_text(&w->r.msg);
+    a->target = http_target(&w->r.msg);
+    a->route = w->r.route;
+    a->discarded = !w->to;
+    a->viewer = w->r.viewer;
+    trace_answer(a);
+    if (w->trace) trace(w->to ? TRACE_ANSWER : TRACE_DISCARDED, w->trace, a->conn, a->route, a->status);
 }
 
 /* It is answered, and its last step has returned. */
@@ -190,17 +175,18 @@ int64_t req_run(struct req *r)
 
 static void work_bill(struct work *w, const char *what, int64_t ns)
 {
+    struct trace_answer *a = &w->answer;
     unsigned i = 0;
 
-    while (i < w->waits_len && strcmp(w->waits[i].what, what) != 0) i++;
+    while (i < a->waits_len && strcmp(a->waits[i].what, what) != 0) i++;
     if (i == WAITS) return;
-    if (i == w->waits_len) w->waits[w->waits_len++] = (struct wait_time){.what = what};
-    w->waits[i].ns += ns;
+    if (i == a->waits_len) a->waits[a->waits_len++] = (struct wait_time){.what = what};
+    a->waits[i].ns += ns;
 }
 
 static void work_op_done(struct op *op)
 {
-    struct work *w = (struct work *)((char *)op - offsetof(struct work, op));
+    struct work *w = HOLDER(work, op, op);
     struct audience *a = w->to;
     int64_t now_ns = clock_ns(), served_ns = op->served_ns ? op->served_ns : w->awaited_ns;
 
@@ -297,14 +283,14 @@ void respond_field(struct req *r, const char *name, const char *format, ...)
     buf_puts(fields, "\r\n");
 }
 
-static void write_server_timing(struct buf *out, const struct work *w)
+static void write_server_timing(struct buf *out, const struct trace_answer *a)
 {
     buf_puts(out, "Server-Timing: ");
-    for (unsigned i = 0; i < w->waits_len; i++) {
+    for (unsigned i = 0; i < a->waits_len; i++) {
         if (i) buf_put(out, ", ", 2);
-        buf_puts(out, w->waits[i].what);
+        buf_puts(out, a->waits[i].what);
         buf_puts(out, ";dur=");
-        buf_put_ms(out, w->waits[i].ns);
+        buf_put_ms(out, a->waits[i].ns);
     }
     buf_put(out, "\r\n", 2);
 }
@@ -315,7 +301,7 @@ static struct buf *respond_head(struct work *w, int status, const char *type, bo
     struct audience *a = w->to;
 
     assert(!w->answered && !w->waiting && !w->r.streaming);
-    w->status = status;
+    w->answer.status = status;
     if (!a || a->ending) {
         counters.discarded++;
         return NULL;
@@ -326,7 +312,7 @@ static struct buf *respond_head(struct work *w, int status, const char *type, bo
     if (type) http_write_field(&a->out, "Content-Type", (struct slice){type, strlen(type)});
     if (a->ending) buf_puts(&a->out, "Connection: close\r\n");
     else if (w->r.msg.minor == 0) buf_puts(&a->out, "Connection: keep-alive\r\n");
-    if (w->waits_len) write_server_timing(&a->out, w);
+    if (w->answer.waits_len) write_server_timing(&a->out, &w->answer);
     if (buf_len(&w->fields)) buf_put(&a->out, w->fields.mem + w->fields.start, buf_len(&w->fields));
     if (w->fields.failed) a->out.failed = true;
     return &a->out;
@@ -344,7 +330,7 @@ void respond(struct req *r, int status, const char *type, const void *body, size
     http_write_end(out);
     if (bodiless || r->msg.method == HTTP_HEAD) return;
     buf_put(out, body, len);
-    w->sent = len;
+    w->answer.bytes = len;
 }
 
 void respond_no_memory(struct req *r)
@@ -380,7 +366,7 @@ bool stream_put(struct req *r, const void *bytes, size_t len)
         return false;
     }
     buf_put(&a->out, bytes, len);
-    w->sent += len;
+    w->answer.bytes += len;
     return true;
 }
 
@@ -394,16 +380,18 @@ void stream_end(struct req *r)
 
 void reqs_tell(void (*tell)(const struct req_told *told, void *to), void *to, unsigned max)
 {
-    for (struct work *w = works.live; w && max; w = w->next) {
+    struct work *w;
+
+    LIST_FOREACH (w, &works.live, link) {
         if (!w->r.route) continue;
+        if (!max--) return;
         if (!w->trace && !w->r.viewer) w->trace = trace_latecomer();
         tell(&(struct req_told){.r = &w->r,
                                 .number = w->trace,
                                 .step = w->step.name,
                                 .what = w->waiting ? w->op.what : NULL,
-                                .began_ns = w->began_ns,
+                                .began_ns = w->answer.began_ns,
                                 .since_ns = w->awaited_ns},
              to);
-        max--;
     }
 }

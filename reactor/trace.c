@@ -95,13 +95,10 @@ static bool log_has_room(void)
 static void log_time(void)
 {
     struct timespec now;
-    struct tm utc;
-    char text[32];
+    char text[INSTANT_SIZE];
 
     clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &utc);
-    buf_printf(&logger.lines, "%s.%03ldZ", text, now.tv_nsec / 1000000);
+    buf_puts(&logger.lines, instant(text, (int64_t)now.tv_sec * 1000 + now.tv_nsec / NS_PER_MS));
 }
 
 void trace_note(const char *format, ...)
@@ -199,6 +196,15 @@ static void sample_refresh(void)
     recorder.records_left = SAMPLE_RECORDS;
 }
 
+/* One of those of which so many are left. --trace tells them all. */
+static bool in_sample(unsigned *left)
+{
+    sample_refresh();
+    if (!*left) return recorder.narrate;
+    --*left;
+    return true;
+}
+
 /* What belongs to no request of the sample is told with the laps of the sample. */
 static bool sampled(enum trace_kind kind)
 {
@@ -207,13 +213,9 @@ static bool sampled(enum trace_kind kind)
         if (!recorder.lap_shown || !recorder.lap_records_left) return false;
         recorder.lap_records_left--;
     }
-    sample_refresh();
-    if (!recorder.records_left) {
-        counters.skipped++;
-        return false;
-    }
-    recorder.records_left--;
-    return true;
+    if (in_sample(&recorder.records_left)) return true;
+    counters.skipped++;
+    return false;
 }
 
 void trace_record(enum trace_kind kind, uint32_t req, uint32_t conn, const char *name, int64_t value)
@@ -228,10 +230,7 @@ void trace_record(enum trace_kind kind, uint32_t req, uint32_t conn, const char 
 uint32_t trace_request(void)
 {
     counters.requests_seen++;
-    if (!trace_on) return 0;
-    sample_refresh();
-    if (!recorder.narrate && !recorder.requests_left) return 0;
-    if (recorder.requests_left) recorder.requests_left--;
+    if (!trace_on || !in_sample(&recorder.requests_left)) return 0;
     counters.requests_shown++;
     return ++recorder.requests;
 }
@@ -243,19 +242,13 @@ uint32_t trace_latecomer(void)
 
 bool trace_order(void)
 {
-    if (!trace_on) return false;
-    sample_refresh();
-    if (!recorder.narrate && !recorder.orders_left) return false;
-    if (recorder.orders_left) recorder.orders_left--;
-    return true;
+    return trace_on && in_sample(&recorder.orders_left);
 }
 
 static void record_lap(int ready, int64_t slept_ns)
 {
-    sample_refresh();
-    recorder.lap_shown = recorder.narrate || recorder.laps_left > 0;
+    recorder.lap_shown = in_sample(&recorder.laps_left);
     if (!recorder.lap_shown) return;
-    if (recorder.laps_left) recorder.laps_left--;
     recorder.lap_records_left = LAP_RECORDS;
     trace_record(TRACE_WOKE, (uint32_t)ready, 0, NULL, slept_ns);
 }
@@ -354,7 +347,7 @@ static void count_answer(const char *route, int status)
 static struct {
     uint64_t lap_bucket[LAP_BUCKETS + 1];
     int64_t stall_ns;
-    struct lap_watch *lap_watches;
+    LIST_HEAD(, lap_watch) lap_watches;
     /* of the lap in progress */
     int64_t step_from_ns, slowest_ns;
     const char *slowest;
@@ -395,9 +388,8 @@ int64_t trace_step(const char *name)
 
 void trace_laps_watch(struct lap_watch *w)
 {
-    *w = (struct lap_watch){.next = seen.lap_watches};
-    if (w->next) w->next->prev = w;
-    seen.lap_watches = w;
+    w->longest_ns = 0;
+    LIST_INSERT_HEAD(&seen.lap_watches, w, link);
 }
 
 int64_t trace_laps_longest(const struct lap_watch *w)
@@ -409,9 +401,7 @@ int64_t trace_laps_longest(const struct lap_watch *w)
 
 int64_t trace_laps_unwatch(struct lap_watch *w)
 {
-    if (w->prev) w->prev->next = w->next;
-    else seen.lap_watches = w->next;
-    if (w->next) w->next->prev = w->prev;
+    LIST_REMOVE(w, link);
     return trace_laps_longest(w);
 }
 
@@ -434,13 +424,14 @@ static void loop_completed(const struct op *op)
 
 static void loop_lap_ended(int64_t worked_ns)
 {
+    struct lap_watch *w;
     unsigned bucket = 0;
 
     for (int64_t most_ns = LAP_FIRST_NS; worked_ns > most_ns && bucket < LAP_BUCKETS; most_ns *= 4) bucket++;
     seen.lap_bucket[bucket]++;
     counters.worked_ns += (uint64_t)worked_ns;
     if (trace_on && recorder.lap_shown) trace_record(TRACE_SLEEP, 0, 0, seen.slowest, worked_ns);
-    for (struct lap_watch *w = seen.lap_watches; w; w = w->next) {
+    LIST_FOREACH (w, &seen.lap_watches, link) {
         if (worked_ns > w->longest_ns) w->longest_ns = worked_ns;
     }
     if (!seen.stall_ns || worked_ns < seen.stall_ns) return;

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 /* Everything that is counted, once: the member, what /metrics makes of it and calls it there ("": the page alone is told), and what it is.
  * Whoever does it counts it. */
@@ -120,7 +121,7 @@ int64_t trace_step(const char *name);
 
 /* The longest lap between watching and unwatching, the lap in progress included: how long everybody else had to wait. */
 struct lap_watch {
-    struct lap_watch *prev, *next;
+    LIST_ENTRY(lap_watch) link;
     int64_t longest_ns;
 };
 void trace_laps_watch(struct lap_watch *w);
@@ -136,7 +137,9 @@ struct wait_time {
     int64_t ns;
 };
 
-/* One answer. Slices and strings are borrowed for the call. */
+#define WAITS 4 /* kinds of waiting that one request is billed for */
+
+/* One answer, for the log. Slices are borrowed for the call. */
 struct trace_answer {
     uint32_t conn;
     struct slice method, target; /* as sent: visible ASCII, the parser has seen to that */
@@ -144,7 +147,7 @@ struct trace_answer {
     int status;
     size_t bytes;
     int64_t began_ns; /* when its first byte came, on clock_ns() */
-    const struct wait_time *waits;
+    struct wait_time waits[WAITS];
     unsigned waits_len;
     bool discarded; /* the client had left */
     bool viewer;    /* it is whoever watches the loop, for that purpose */

@@ -22,8 +22,7 @@ struct link {
     struct watch watch;
     struct timer deadline;      /* of the connect, or of idleness */
     struct upstream_call *call; /* NULL: idle */
-    struct link *prev, *next;   /* in the pool */
-    struct link *prev_open, *next_open;
+    LIST_ENTRY(link) pooled, opened;
     in_port_t port; /* ours */
     size_t address; /* the one that it goes to */
     struct buf out;
@@ -34,12 +33,13 @@ struct link {
 static struct {
     char host[256], port[8], authority[272], prefix[128]; /* of the courier's URL */
     bool blocking;
-    struct link *idle; /* the pool, warmest first */
-    struct link *open; /* all of them */
-    struct upstream_call *line, **line_end;
-    struct upstream_stats stats;
+    LIST_HEAD(, link) idle; /* the pool, warmest first */
+    LIST_HEAD(, link) open; /* all of them */
+    TAILQ_HEAD(, upstream_call) line;
     char input[16384];
-} up;
+} up = {.line = TAILQ_HEAD_INITIALIZER(up.line)};
+
+struct upstream_stats upstream_stats;
 
 static void link_connect(struct upstream_call *u, size_t address);
 
@@ -49,13 +49,8 @@ static void call_begin(struct upstream_call *u);
 
 static void line_leave(struct upstream_call *u)
 {
-    struct upstream_call **p = &up.line;
-
-    while (*p && *p != u) p = &(*p)->next;
-    if (!*p) return;
-    *p = u->next;
-    if (up.line_end == &u->next) up.line_end = p;
-    up.stats.waiting--;
+    TAILQ_REMOVE(&up.line, u, in_line);
+    upstream_stats.waiting--;
 }
 
 /* As many as there is room for now. A loop, not a recursion: a call that fails while it is being started comes back here. */
@@ -65,12 +60,10 @@ static void line_advance(void)
 
     if (advancing) return;
     advancing = true;
-    while (up.line && up.stats.active < UPSTREAM_ACTIVE) {
-        struct upstream_call *u = up.line;
-
+    for (struct upstream_call *u; upstream_stats.active < UPSTREAM_ACTIVE && (u = TAILQ_FIRST(&up.line));) {
         line_leave(u);
         u->began_ns = u->op->served_ns = clock_ns();
-        up.stats.active++;
+        upstream_stats.active++;
         call_begin(u);
     }
     advancing = false;
@@ -82,8 +75,8 @@ static void call_end(struct upstream_call *u, enum upstream_rc rc)
     timer_cancel(&u->deadline);
     u->rc = rc;
     u->ended_ns = clock_ns();
-    up.stats.failed += rc != UPSTREAM_OK;
-    up.stats.active--;
+    upstream_stats.failed += rc != UPSTREAM_OK;
+    upstream_stats.active--;
     u->op->next = NULL;
     loop_post(u->op);
     line_advance();
@@ -91,14 +84,9 @@ static void call_end(struct upstream_call *u, enum upstream_rc rc)
 
 /* ---- links ----------------------------------------------------------------------------------------------------------------------- */
 
-static struct link *link_of(struct watch *w)
-{
-    return (struct link *)((char *)w - offsetof(struct link, watch));
-}
-
 static void link_release(struct watch *w)
 {
-    struct link *l = link_of(w);
+    struct link *l = HOLDER(link, watch, w);
 
     http_free(&l->msg);
     buf_free(&l->out);
@@ -107,20 +95,22 @@ static void link_release(struct watch *w)
 
 static void link_close(struct link *l)
 {
-    if (l->prev_open) l->prev_open->next_open = l->next_open;
-    else up.open = l->next_open;
-    if (l->next_open) l->next_open->prev_open = l->prev_open;
+    LIST_REMOVE(l, opened);
     timer_cancel(&l->deadline);
     watch_close(&l->watch);
 }
 
 static void pool_leave(struct link *l)
 {
-    if (l->prev) l->prev->next = l->next;
-    else up.idle = l->next;
-    if (l->next) l->next->prev = l->prev;
-    l->prev = l->next = NULL;
-    up.stats.idle--;
+    LIST_REMOVE(l, pooled);
+    upstream_stats.idle--;
+}
+
+/* Idle, and of no more use. */
+static void link_retire(struct link *l)
+{
+    pool_leave(l);
+    link_close(l);
 }
 
 /* The connection is of no more use. What becomes of its call? */
@@ -133,7 +123,7 @@ static void link_fail(struct link *l, enum upstream_rc rc)
     if (rc == UPSTREAM_REFUSED) { /* every address is tried */
         link_connect(u, l->address + 1);
     } else if (l->reused && !l->heard) { /* once: the fresh one has not been used before */
-        up.stats.retried++;
+        upstream_stats.retried++;
         link_connect(u, 0);
     } else {
         call_end(u, rc);
@@ -142,23 +132,16 @@ static void link_fail(struct link *l, enum upstream_rc rc)
 
 static void idle_ready(struct watch *w, uint32_t events)
 {
-    struct link *l = link_of(w);
-
     (void)events; /* closed, or words that nobody asked for: either way we are done with each other */
-    pool_leave(l);
-    link_close(l);
+    link_retire(HOLDER(link, watch, w));
 }
 
 static void link_overdue(struct timer *t)
 {
-    struct link *l = (struct link *)((char *)t - offsetof(struct link, deadline));
+    struct link *l = HOLDER(link, deadline, t);
 
-    if (l->call) {
-        link_fail(l, UPSTREAM_REFUSED); /* this address does not answer: the next one may */
-        return;
-    }
-    pool_leave(l);
-    link_close(l);
+    if (l->call) link_fail(l, UPSTREAM_REFUSED); /* this address does not answer: the next one may */
+    else link_retire(l);
 }
 
 static const struct watch_kind idle_kind = {.name = "courier, idle", .ready = idle_ready, .release = link_release};
@@ -192,10 +175,8 @@ static void link_done(struct link *l, bool clean)
     } else {
         l->watch.kind = &idle_kind;
         watch_arm(&l->watch, EPOLLIN);
-        l->next = up.idle;
-        if (l->next) l->next->prev = l;
-        up.idle = l;
-        up.stats.idle++;
+        LIST_INSERT_HEAD(&up.idle, l, pooled);
+        upstream_stats.idle++;
     }
     call_end(u, UPSTREAM_OK);
 }
@@ -228,7 +209,7 @@ static enum upstream_rc response_wrong(const struct http_message *m)
 
 static void receiving_ready(struct watch *w, uint32_t events)
 {
-    struct link *l = link_of(w);
+    struct link *l = HOLDER(link, watch, w);
     ssize_t n = recv(w->fd, up.input, sizeof up.input, 0);
 
     (void)events; /* whatever epoll says, recv() knows it better */
@@ -248,7 +229,7 @@ static const struct watch_kind receiving_kind = {.name = "courier, receiving", .
 
 static void sending_ready(struct watch *w, uint32_t events)
 {
-    struct link *l = link_of(w);
+    struct link *l = HOLDER(link, watch, w);
 
     (void)events;
     while (buf_len(&l->out)) {
@@ -291,7 +272,7 @@ static void link_send(struct link *l, struct upstream_call *u)
 /* Trap: the nonblocking connect misread. Writable does not mean connected: SO_ERROR tells (connect(2)). */
 static void connecting_ready(struct watch *w, uint32_t events)
 {
-    struct link *l = link_of(w);
+    struct link *l = HOLDER(link, watch, w);
     int error = 0;
     socklen_t len = sizeof error;
 
@@ -327,10 +308,12 @@ static in_port_t local_port(int fd)
 
 bool upstream_is_calling(const struct sockaddr_in *from)
 {
-    struct link *l = up.open;
+    struct link *l;
 
-    while (l && l->port != from->sin_port) l = l->next_open;
-    return l != NULL;
+    LIST_FOREACH (l, &up.open, opened) {
+        if (l->port == from->sin_port) return true;
+    }
+    return false;
 }
 
 /* An attempt at one address. UPSTREAM_OK: it is under way. */
@@ -339,7 +322,7 @@ static enum upstream_rc link_open(struct upstream_call *u, const struct address 
     int fd = socket_towards(a, SOCK_NONBLOCK);
 
     if (fd < 0) return errno == EAFNOSUPPORT ? UPSTREAM_REFUSED : UPSTREAM_LIMIT; /* EMFILE is not the courier's fault */
-    up.stats.connects++;
+    upstream_stats.connects++;
     bool begun = connect(fd, (const struct sockaddr *)&a->bytes, a->len) == 0 || errno == EINPROGRESS;
     struct link *l = begun ? malloc(sizeof *l) : NULL;
     if (l) *l = (struct link){.deadline.fired = link_overdue, .call = u, .address = address};
@@ -349,9 +332,7 @@ static enum upstream_rc link_open(struct upstream_call *u, const struct address 
         return begun ? UPSTREAM_LIMIT : UPSTREAM_REFUSED;
     }
     u->link = l;
-    l->next_open = up.open;
-    if (l->next_open) l->next_open->prev_open = l;
-    up.open = l;
+    LIST_INSERT_HEAD(&up.open, l, opened);
     l->port = local_port(fd);
     if (timer_start(&l->deadline, clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS)) return UPSTREAM_OK;
     link_close(l);
@@ -385,9 +366,7 @@ static bool link_is_quiet(const struct link *l)
 
 static void call_begin(struct upstream_call *u)
 {
-    while (up.idle) {
-        struct link *l = up.idle;
-
+    for (struct link *l; (l = LIST_FIRST(&up.idle));) {
         pool_leave(l);
         if (!link_is_quiet(l)) {
             link_close(l);
@@ -395,7 +374,7 @@ static void call_begin(struct upstream_call *u)
         }
         timer_cancel(&l->deadline);
         l->reused = true;
-        up.stats.reused++;
+        upstream_stats.reused++;
         link_send(l, u);
         return;
     }
@@ -404,16 +383,26 @@ static void call_begin(struct upstream_call *u)
 
 static void call_overdue(struct timer *t)
 {
-    struct upstream_call *u = (struct upstream_call *)((char *)t - offsetof(struct upstream_call, deadline));
+    struct upstream_call *u = HOLDER(upstream_call, deadline, t);
 
     if (u->link) {
         link_close(u->link);
         u->link = NULL;
     } else {
         line_leave(u);
-        up.stats.active++; /* call_end() will take it off again */
+        upstream_stats.active++; /* call_end() will take it off again */
     }
     call_end(u, UPSTREAM_TIMED_OUT);
+}
+
+static void call_enter(struct upstream_call *u, struct op *op)
+{
+    op->what = "upstream";
+    u->op = op;
+    u->link = NULL;
+    u->began_ns = clock_ns();
+    u->deadline = (struct timer){.fired = call_overdue};
+    upstream_stats.calls++;
 }
 
 void upstream_get(struct upstream_call *u, struct op *op)
@@ -422,28 +411,20 @@ void upstream_get(struct upstream_call *u, struct op *op)
         upstream_get_in_place(u, op);
         return;
     }
-    op->what = "upstream";
-    u->op = op;
-    u->link = NULL;
-    u->began_ns = clock_ns();
-    u->deadline = (struct timer){.fired = call_overdue};
-    up.stats.calls++;
-
-    bool in_line = up.stats.active >= UPSTREAM_ACTIVE;
-    if ((in_line && up.stats.waiting >= UPSTREAM_WAITING) ||
+    call_enter(u, op);
+    bool in_line = upstream_stats.active >= UPSTREAM_ACTIVE;
+    if ((in_line && upstream_stats.waiting >= UPSTREAM_WAITING) ||
         !timer_start(&u->deadline, u->began_ns + UPSTREAM_TOTAL_MS * NS_PER_MS)) {
-        up.stats.active++;
+        upstream_stats.active++;
         call_end(u, UPSTREAM_LIMIT);
         return;
     }
     if (in_line) {
-        u->next = NULL;
-        *up.line_end = u;
-        up.line_end = &u->next;
-        up.stats.waiting++;
+        TAILQ_INSERT_TAIL(&up.line, u, in_line);
+        upstream_stats.waiting++;
         return;
     }
-    up.stats.active++;
+    upstream_stats.active++;
     call_begin(u);
 }
 
@@ -503,7 +484,7 @@ static enum upstream_rc connect_in_place(int *fd, int64_t until_ns)
             if (errno != EAFNOSUPPORT) rc = UPSTREAM_LIMIT;
             continue;
         }
-        up.stats.connects++;
+        upstream_stats.connects++;
         bool in_time = be_patient(*fd, deadline_ns < until_ns ? deadline_ns : until_ns);
         if (in_time && connect(*fd, (const struct sockaddr *)&a->bytes, a->len) == 0) return UPSTREAM_OK;
         if (!in_time || errno == EINTR) rc = UPSTREAM_TIMED_OUT;
@@ -519,22 +500,18 @@ void upstream_get_in_place(struct upstream_call *u, struct op *op)
     struct buf out = {0};
     int fd;
 
-    up.stats.calls++;
-    u->began_ns = clock_ns();
-    u->rc = connect_in_place(&fd, until_ns);
-    if (u->rc == UPSTREAM_OK) {
+    call_enter(u, op);
+    upstream_stats.active++;
+    enum upstream_rc rc = connect_in_place(&fd, until_ns);
+    if (rc == UPSTREAM_OK) {
         response_begin(&m);
         write_request(&out, u);
-        u->rc = out.failed ? UPSTREAM_LIMIT : exchange_in_place(fd, u, &out, &m, until_ns);
+        rc = out.failed ? UPSTREAM_LIMIT : exchange_in_place(fd, u, &out, &m, until_ns);
         close(fd);
     }
     http_free(&m);
     buf_free(&out);
-    u->ended_ns = clock_ns();
-    up.stats.failed += u->rc != UPSTREAM_OK;
-    op->what = "upstream";
-    op->next = NULL;
-    loop_post(op);
+    call_end(u, rc);
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------------------------------- */
@@ -570,23 +547,12 @@ bool upstream_open(const char *url, bool blocking, char *error, size_t error_siz
         return false;
     }
     up.blocking = blocking;
-    up.line_end = &up.line;
     names_open(up.host, up.port);
     return true;
 }
 
 void upstream_close(void)
 {
-    while (up.idle) {
-        struct link *l = up.idle;
-
-        pool_leave(l);
-        link_close(l);
-    }
+    while (!LIST_EMPTY(&up.idle)) link_retire(LIST_FIRST(&up.idle));
     names_close();
-}
-
-void upstream_stats(struct upstream_stats *stats)
-{
-    *stats = up.stats;
 }

@@ -9,6 +9,7 @@
 #include "reactor/loop.h"
 
 #include <netinet/in.h>
+#include <sys/queue.h>
 
 enum upstream_rc {
     UPSTREAM_OK,        /* a whole response has come, whatever its status */
@@ -39,7 +40,7 @@ struct upstream_call {
     struct op *op;
     struct timer deadline;
     struct link *link; /* NULL: waiting in line */
-    struct upstream_call *next;
+    TAILQ_ENTRY(upstream_call) in_line;
 };
 
 /* Where the courier is: "http://host[:port][/prefix]". Looks the name up, and blocks while it does: before the first client.
@@ -74,11 +75,10 @@ bool upstream_is_calling(const struct sockaddr_in *from);
     X(retried, counter, "Calls repeated because a kept connection had gone.")
 /* clang-format on */
 
-struct upstream_stats {
+extern struct upstream_stats {
 #define MEMBER(member, ...) uint64_t member;
     UPSTREAM_STATS(MEMBER)
 #undef MEMBER
-};
-void upstream_stats(struct upstream_stats *stats);
+} upstream_stats;
 
 #endif

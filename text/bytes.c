@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 bool slice_is_nocase(struct slice s, const char *text)
 {
@@ -86,6 +87,16 @@ void buf_vprintf(struct buf *b, const char *format, va_list args)
 void buf_put_ms(struct buf *b, int64_t ns)
 {
     buf_printf(b, "%" PRId64 ".%03d", ns / 1000000, (int)(ns / 1000 % 1000));
+}
+
+const char *instant(char text[INSTANT_SIZE], int64_t ms)
+{
+    time_t seconds = (time_t)(ms / 1000);
+    struct tm utc;
+    size_t n = gmtime_r(&seconds, &utc) ? strftime(text, INSTANT_SIZE, "%Y-%m-%dT%H:%M:%S", &utc) : 0;
+
+    snprintf(text + n, INSTANT_SIZE - n, ".%03dZ", (int)(ms % 1000));
+    return text;
 }
 
 void buf_consume(struct buf *b, size_t n)

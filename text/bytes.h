@@ -46,6 +46,10 @@ void buf_put_ms(struct buf *b, int64_t ns); /* as milliseconds: "12.345", withou
 void buf_consume(struct buf *b, size_t n);  /* gives the memory back when the last byte goes */
 void buf_free(struct buf *b);
 
+/* An instant, in milliseconds since 1970, as RFC 3339: UTC, with milliseconds. */
+#define INSTANT_SIZE 32
+const char *instant(char text[INSTANT_SIZE], int64_t ms);
+
 static inline size_t buf_len(const struct buf *b)
 {
     return b->end - b->start;
