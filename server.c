@@ -5,6 +5,7 @@
  * accepted from would spin, so it is disarmed until a connection closes. */
 #include "app/start.h"
 
+#include "db.h"
 #include "reactor/conn.h"
 #include "reactor/names.h"
 #include "reactor/peers.h"
@@ -420,7 +421,7 @@ static void announce(const char *name)
         names_home(&address);
     }
     if (!server.app.courier) open_own_door(own_door, sizeof own_door);
-    if (!app_listening(own_door, loopback, error, sizeof error)) die("%s", error);
+    if (!app_start(&server.app, own_door, loopback, error, sizeof error)) die("%s", error);
     if (!name) name = host;
     printf(strchr(name, ':') ? "listening on http://[%s]:%s\n" : "listening on http://%s:%s\n", name, port);
     fflush(stdout);
@@ -539,11 +540,9 @@ static void fill_standard_streams(void)
 
 int main(int argc, char **argv)
 {
-    char error[512];
-
     read_options(argc, argv);
     fill_standard_streams();
-    if (server.audit_path) return app_audit(server.audit_path);
+    if (server.audit_path) return db_audit(server.audit_path, stdout);
     raise_descriptor_limit();
     if (loop_open() != 0) die("cannot make an event loop: %s", strerror(errno));
     open_signals();
@@ -552,7 +551,6 @@ int main(int argc, char **argv)
     server.drain_over.fired = drain_is_over;
     conns_serve(app_route, accept_resume);
     loop_before_sleep(before_sleep);
-    if (!app_start(&server.app, error, sizeof error)) die("%s", error);
     bool activated = take_listeners();
     if (!activated) open_listeners();
     /* After the listeners, so that a port in use leaves no database behind. Who comes meanwhile waits in the backlog. */
@@ -561,7 +559,8 @@ int main(int argc, char **argv)
 
     int rc = loop_run();
     if (rc != 0) trace_note("epoll failed: %s", strerror(errno));
-    app_stop();
+    upstream_close();
+    db_close(); /* it finishes what it was given */
     trace_flush();
     watch_close(&server.own_door);
     watch_close(&server.signals);

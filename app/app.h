@@ -220,7 +220,6 @@ bool page_of_json(struct page *page, cJSON *json); /* printed once. Takes json. 
 void respond_unchanging(struct req *r, const struct page *page);
 void respond_page(struct req *r, const struct page *page); /* and it asks nobody else's server for anything */
 
-void pages_start(void);
 void get_page_file(struct req *r); /* the file of the live page that the path names; the page itself if it names none */
 
 /* The host and port that the client used, so that what is printed can be pasted. */

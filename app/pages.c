@@ -37,12 +37,6 @@ FILES(EMBED_FILE)
 static struct page pages[] = {FILES(ROW)};
 #define PAGES (sizeof pages / sizeof *pages)
 
-void pages_start(void)
-{
-    for (struct page *page = pages; page < pages + PAGES; page++)
-        etag_make(page->etag, page->from, (size_t)(page->end - page->from));
-}
-
 bool page_of_json(struct page *page, cJSON *json)
 {
     size_t len;
@@ -77,11 +71,11 @@ void get_page_file(struct req *r)
 {
     const char *name = r->param[0] ? r->param : "index.html"; /* GET / names none */
 
-    for (const struct page *page = pages; page < pages + PAGES; page++) {
-        if (strcmp(page->name, name) == 0) {
-            respond_page(r, page);
-            return;
-        }
+    for (struct page *page = pages; page < pages + PAGES; page++) {
+        if (strcmp(page->name, name) != 0) continue;
+        if (!page->etag[0]) etag_make(page->etag, page->from, (size_t)(page->end - page->from));
+        respond_page(r, page);
+        return;
     }
     respond_problem(r, PROBLEM_NOT_FOUND, "The page has no file of that name.");
 }

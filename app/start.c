@@ -1,4 +1,4 @@
-/* start.c: the application set up and taken down. */
+/* start.c: the application set up. */
 #include "app/start.h"
 
 #include "app/app.h"
@@ -10,9 +10,11 @@
 
 const struct app_options *app_options;
 
-bool app_start(const struct app_options *options, char *error, size_t error_size)
+bool app_start(const struct app_options *o, const char *own_door, bool loopback, char *error, size_t error_size)
 {
-    app_options = options;
+    const struct db_options db = {.path = o->db_path, .blocking = o->blocking, .group_max = o->group_max, .hurried = still_heeded};
+
+    app_options = o;
     if (sodium_init() < 0) {
         snprintf(error, error_size, "libsodium cannot start: is there no source of random numbers?");
         return false;
@@ -20,29 +22,9 @@ bool app_start(const struct app_options *options, char *error, size_t error_size
     json_start();
     waits_start();
     orders_start();
-    pages_start();
-    return true;
-}
-
-bool app_listening(const char *own_door, bool loopback, char *error, size_t error_size)
-{
-    const struct app_options *o = app_options;
-    const struct db_options db = {.path = o->db_path, .blocking = o->blocking, .group_max = o->group_max, .hurried = still_heeded};
-
     if (o->lab == LAB_ON) router_open_lab(false);
     else if (o->lab == LAB_ON_LOOPBACK && loopback) router_open_lab(true);
     /* The database last, so that a mistake in an option leaves none behind. */
     return upstream_open(o->courier ? o->courier : own_door, o->blocking, error, error_size) &&
            db_open(&db, error, error_size) == 0;
-}
-
-void app_stop(void)
-{
-    upstream_close();
-    db_close();
-}
-
-int app_audit(const char *path)
-{
-    return db_audit(path, stdout);
 }

@@ -1,4 +1,4 @@
-/* start.h: the application, as server.c sees it: how it is set up, where it takes over, how it ends. Belongs to the loop thread. */
+/* start.h: the application, as server.c sees it: how it is set up, and where it takes over. Belongs to the loop thread. */
 #ifndef FORNO_APP_START_H
 #define FORNO_APP_START_H
 
@@ -18,19 +18,10 @@ struct app_options {
     bool blocking; /* every wait in place, for comparison */
 };
 
-/* Called once, before the first connection, with the loop open. Borrows the options for good. False: `error` says in a sentence
- * what is wrong and what to do about it. */
-bool app_start(const struct app_options *options, char *error, size_t error_size);
-
-/* Called once, when it is known where we listen, and whether only this machine can reach us. `own_door`: the URL at which our own calls
- * find us when no courier was named. False: like app_start(). */
-bool app_listening(const char *own_door, bool loopback, char *error, size_t error_size);
-
-/* Called once, after the last lap: let the database finish. */
-void app_stop(void);
-
-/* --audit: prove the ledger at `path`, print what was found. Returns the exit status, 0 or 1. */
-int app_audit(const char *path);
+/* Called once, before the first connection, with the loop open, when it is known where we listen, and whether only this machine can reach us.
+ * `own_door`: the URL at which our own calls find us when no courier was named. Borrows the options for good. False: `error` says in a
+ * sentence what is wrong and what to do about it. */
+bool app_start(const struct app_options *options, const char *own_door, bool loopback, char *error, size_t error_size);
 
 /* The first step of a request: see audience.h. */
 struct step app_route(struct req *r);

@@ -418,7 +418,7 @@ static void start(void)
     must(loop_open() == 0);
     conns_serve(app_route, NULL);
     trace_open(LOG_OFF, 0, false);
-    must(app_start(&options, error, sizeof error) && app_listening("http://127.0.0.1:1", true, error, sizeof error));
+    must(app_start(&options, "http://127.0.0.1:1", true, error, sizeof error));
     furnish();
 }
 
