@@ -253,14 +253,13 @@ static void transfer(struct db_job *job)
 static enum db_rc insert_order(struct db_order *job, int64_t account_id)
 {
     struct order *o = &job->order;
-    enum db_rc rc;
 
     o->account_id = account_id;
     o->placed_at_ms = tx.now.ms;
     o->ready_at_ms = tx.now.ms + job->bake_ms;
     o->cancelled_at_ms = 0;
-    rc =
-        sql_run(sql_bind(ORDER_PLACE, "itiiii", account_id, o->flavor, o->pizzas, o->price_cents, o->placed_at_ms, o->ready_at_ms));
+    sqlite3_stmt *s = sql_bind(ORDER_PLACE, "itiiii", account_id, o->flavor, o->pizzas, o->price_cents, tx.now.ms, o->ready_at_ms);
+    enum db_rc rc = sql_run(s);
     if (rc != DB_OK) return rc;
     o->id = sqlite3_last_insert_rowid(tx.handle);
     return move_money(&(struct movement){"order", account_id, TILL, o->price_cents, o->id, ""}, NULL);
@@ -424,7 +423,6 @@ static void ping(struct db_job *job)
 static struct db_slow *slow; /* the query in progress */
 static int64_t slow_until_ns;
 
-/* SQL function: while the slow query has time left, and somebody waits for it. */
 void still_busy(sqlite3_context *context, int argc, sqlite3_value **argv)
 {
     (void)argc;

@@ -32,19 +32,13 @@
 
 EMBED(sqlite_sql, "ledger/sqlite.sql");
 
-/* Which file a name leads to. */
-struct file_id {
-    dev_t device;
-    ino_t inode;
-};
-
 struct transaction tx;
 
 static struct {
     struct db_options options;
     char log_path[PATH_MAX], shared_path[PATH_MAX];
-    struct file_id log, shared; /* the files that were there when we opened ours */
-    int64_t ahead_ns;           /* our calendar, as seen from CLOCK_BOOTTIME */
+    struct stat log, shared; /* the files that were there when we opened ours */
+    int64_t ahead_ns;        /* our calendar, as seen from CLOCK_BOOTTIME */
     int64_t tried_open_ns;
     enum db_rc open_rc; /* why the last try failed */
     bool hopeless;      /* the handle has seen corruption, or another schema: open afresh */
@@ -168,18 +162,11 @@ static enum db_rc present_after(void)
 
 /* ---- opening ------------------------------------------------------------------------------------------------------------------------------ */
 
-static struct file_id file_at(const char *path)
+static bool is_file_at(const char *path, const struct stat *file)
 {
-    struct stat st;
+    struct stat now;
 
-    return stat(path, &st) == 0 ? (struct file_id){st.st_dev, st.st_ino} : (struct file_id){0};
-}
-
-static bool is_file_at(const char *path, struct file_id id)
-{
-    struct file_id now = file_at(path);
-
-    return now.inode && now.inode == id.inode && now.device == id.device;
+    return stat(path, &now) == 0 && now.st_ino == file->st_ino && now.st_dev == file->st_dev;
 }
 
 /* Trap: the file without a name. Is the file at our path still the one that we have open, and those beside it too? That there is some
@@ -189,7 +176,7 @@ static bool file_moved(void)
     int moved = 0;
 
     sqlite3_file_control(tx.handle, "main", SQLITE_FCNTL_HAS_MOVED, &moved);
-    return moved || !is_file_at(road.log_path, road.log) || !is_file_at(road.shared_path, road.shared);
+    return moved || !is_file_at(road.log_path, &road.log) || !is_file_at(road.shared_path, &road.shared);
 }
 
 /* The files beside ours, through which processes that share it hear of each other: its write-ahead log, and the index of that. */
@@ -199,8 +186,8 @@ static void note_files_beside(void)
 
     snprintf(road.log_path, sizeof road.log_path, "%s-wal", path);
     snprintf(road.shared_path, sizeof road.shared_path, "%s-shm", path);
-    road.log = file_at(road.log_path);
-    road.shared = file_at(road.shared_path);
+    if (stat(road.log_path, &road.log) != 0) road.log = (struct stat){0};
+    if (stat(road.shared_path, &road.shared) != 0) road.shared = (struct stat){0};
 }
 
 static bool execute(const char *text)
