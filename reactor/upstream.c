@@ -297,15 +297,6 @@ static int socket_towards(const struct address *a, int flags)
     return fd;
 }
 
-/* The port is at the same place in both families. */
-static in_port_t local_port(int fd)
-{
-    struct sockaddr_storage address;
-    socklen_t len = sizeof address;
-
-    return getsockname(fd, (struct sockaddr *)&address, &len) == 0 ? ((struct sockaddr_in *)&address)->sin_port : 0;
-}
-
 bool upstream_is_calling(const struct sockaddr_in *from)
 {
     struct link *l;
@@ -320,6 +311,7 @@ bool upstream_is_calling(const struct sockaddr_in *from)
 static enum upstream_rc link_open(struct upstream_call *u, const struct address *a, size_t address)
 {
     int fd = socket_towards(a, SOCK_NONBLOCK);
+    struct sockaddr_storage ours;
 
     if (fd < 0) return errno == EAFNOSUPPORT ? UPSTREAM_REFUSED : UPSTREAM_LIMIT; /* EMFILE is not the courier's fault */
     upstream_stats.connects++;
@@ -333,7 +325,9 @@ static enum upstream_rc link_open(struct upstream_call *u, const struct address 
     }
     u->link = l;
     LIST_INSERT_HEAD(&up.open, l, opened);
-    l->port = local_port(fd);
+    /* The port is at the same place in both families. */
+    if (getsockname(fd, (struct sockaddr *)&ours, &(socklen_t){sizeof ours}) == 0)
+        l->port = ((struct sockaddr_in *)&ours)->sin_port;
     if (timer_start(&l->deadline, clock_ns() + UPSTREAM_CONNECT_MS * NS_PER_MS)) return UPSTREAM_OK;
     link_close(l);
     return UPSTREAM_LIMIT;
@@ -440,29 +434,18 @@ static bool be_patient(int fd, int64_t until_ns)
            setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &left, sizeof left) == 0;
 }
 
-/* What a call that failed says. */
-static enum upstream_rc failed_in_place(void)
-{
-    return errno == EAGAIN || errno == EWOULDBLOCK ? UPSTREAM_TIMED_OUT : UPSTREAM_RESET;
-}
-
 static enum upstream_rc exchange_in_place(int fd, struct upstream_call *u, struct buf *out, struct http_message *m,
                                           int64_t until_ns)
 {
-    while (buf_len(out)) {
-        if (!be_patient(fd, until_ns)) return UPSTREAM_TIMED_OUT;
-        ssize_t n = send(fd, out->mem + out->start, buf_len(out), MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) continue; /* stopped, and continued: signal(7) */
-        if (n < 0) return failed_in_place();
-        buf_consume(out, (size_t)n);
-    }
     while (m->phase < HTTP_DONE) {
+        bool sending = buf_len(out) > 0;
         if (!be_patient(fd, until_ns)) return UPSTREAM_TIMED_OUT;
-        ssize_t n = recv(fd, up.input, sizeof up.input, 0);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return failed_in_place();
-        if (n == 0 && !http_end_of_input(m)) return UPSTREAM_RESET;
-        response_feed(m, up.input, (size_t)n);
+        ssize_t n = sending ? send(fd, out->mem + out->start, buf_len(out), MSG_NOSIGNAL) : recv(fd, up.input, sizeof up.input, 0);
+        if (n < 0 && errno == EINTR) continue; /* stopped, and continued: signal(7) */
+        if (n < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? UPSTREAM_TIMED_OUT : UPSTREAM_RESET;
+        if (sending) buf_consume(out, (size_t)n);
+        else if (n == 0 && !http_end_of_input(m)) return UPSTREAM_RESET;
+        else response_feed(m, up.input, (size_t)n);
     }
     if (m->phase == HTTP_FAILED) return response_wrong(m);
     response_take(u, m);
