@@ -208,17 +208,12 @@ void refuse_malformed(struct req *r)
 
 /* ---- GET /problems, GET /problems/{name} ---------------------------------------------------------------------------------------------- */
 
-static cJSON *explain(enum problem p)
-{
-    return problem_json(p, "explanation", problems[p].text);
-}
-
 void get_problems(struct req *r)
 {
     cJSON *json = cJSON_CreateObject();
     cJSON *list = cJSON_AddArrayToObject(json, "problems");
 
-    for (enum problem p = 0; p < PROBLEMS; p++) json_append(list, explain(p));
+    for (enum problem p = 0; p < PROBLEMS; p++) json_append(list, problem_json(p, "explanation", problems[p].text));
     respond_json(r, 200, json);
 }
 
@@ -226,7 +221,7 @@ void get_problem(struct req *r)
 {
     for (enum problem p = 0; p < PROBLEMS; p++) {
         if (strcmp(problems[p].name, r->param) == 0) {
-            respond_json(r, 200, explain(p));
+            respond_json(r, 200, problem_json(p, "explanation", problems[p].text));
             return;
         }
     }

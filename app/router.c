@@ -71,11 +71,6 @@ static bool fits(const struct route *route, const struct req *r, char param[size
     return !r->msg.asterisk && (!(route->wants & LAB) || lab_open) && matches(route->pattern, http_path(&r->msg), param);
 }
 
-static bool method_fits(const struct route *route, enum http_method method)
-{
-    return route->method == method || (route->method == HTTP_GET && method == HTTP_HEAD);
-}
-
 /* What may be done with this path, for Allow. Empty: there is no such path. */
 static void allowed_methods(const struct req *r, char *text, size_t size)
 {
@@ -190,8 +185,10 @@ static bool is_json(const struct req *r)
 
 static const struct route *find_route(struct req *r)
 {
+    enum http_method method = r->msg.method == HTTP_HEAD ? HTTP_GET : r->msg.method;
+
     for (size_t i = 0; i < routes_len; i++) {
-        if (method_fits(&routes[i], r->msg.method) && fits(&routes[i], r, r->param)) return &routes[i];
+        if (routes[i].method == method && fits(&routes[i], r, r->param)) return &routes[i];
     }
     return NULL;
 }

@@ -41,6 +41,4 @@ void req_hurry(struct req *r);
 /* From now on nothing is waited for longer than it must, and answers are the last of their connection. */
 void reqs_drain(void);
 
-uint32_t req_number(const struct req *r); /* in the recording; 0: it is not in the sample */
-
 #endif

@@ -59,11 +59,6 @@ static struct {
 static void conn_advance(struct conn *c, struct slice fresh);
 static void conn_close(struct conn *c);
 
-static struct conn *conn_of(struct watch *w)
-{
-    return HOLDER(conn, watch, w);
-}
-
 /* ---- deadlines -------------------------------------------------------------------------------------------------------------- */
 
 static int64_t earlier(int64_t a, int64_t b)
@@ -147,7 +142,7 @@ static void conn_close(struct conn *c)
 
 static void conn_release(struct watch *w)
 {
-    struct conn *c = conn_of(w);
+    struct conn *c = HOLDER(conn, watch, w);
 
     buf_free(&c->in);
     buf_free(&c->a.out);
@@ -233,7 +228,7 @@ static bool conn_parse(struct conn *c, struct slice *input)
     size_t used = http_feed(&r->msg, input->at, input->len);
     input->at += used;
     input->len -= used;
-    if (req_number(r)) trace(TRACE_BYTES, req_number(r), c->a.id, NULL, (int64_t)used);
+    if (r->recorded) trace(TRACE_BYTES, r->recorded, c->a.id, NULL, (int64_t)used);
     if (was_fresh || r->msg.phase == HTTP_IN_BODY) c->a.since_ns = loop_now_ns();
     if (!in_body) c->body = (struct pace){.from_ns = loop_now_ns()};
     else c->body.bytes += (int64_t)used;
@@ -299,7 +294,7 @@ static void conn_read(struct conn *c)
 
 static void conn_ready(struct watch *w, uint32_t events)
 {
-    struct conn *c = conn_of(w);
+    struct conn *c = HOLDER(conn, watch, w);
 
     /* Trap: EPOLLRDHUP taken for death. He may still be reading (half-closed), or be gone: a close() looks the same from here, until we
      * send something. So he is answered, but nothing is waited for on his behalf any more: he gets what is true now. */

@@ -27,7 +27,6 @@ struct work {
     struct op op;        /* what it waits for */
     struct step step;    /* what is running, or follows */
     bool waiting, answered;
-    uint32_t trace; /* its number in the recording; 0: not in the sample */
     int64_t awaited_ns;
     struct trace_answer answer;
     struct buf fields;     /* extra field lines for the answer */
@@ -68,7 +67,7 @@ struct req *req_begin(struct audience *a)
     w->to = a;
     LIST_INSERT_HEAD(&works.live, w, link);
     w->answer.began_ns = loop_now_ns();
-    w->trace = trace_request();
+    w->r.recorded = trace_request();
     counters.requests++;
     return &w->r;
 }
@@ -129,7 +128,7 @@ static void work_log(struct work *w)
     a->discarded = !w->to;
     a->viewer = w->r.viewer;
     trace_answer(a);
-    if (w->trace) trace(w->to ? TRACE_ANSWER : TRACE_DISCARDED, w->trace, a->conn, a->route, a->status);
+    if (w->r.recorded) trace(w->to ? TRACE_ANSWER : TRACE_DISCARDED, w->r.recorded, a->conn, a->route, a->status);
 }
 
 /* It is answered, and its last step has returned. */
@@ -139,7 +138,7 @@ static void work_finish(struct work *w)
 
     work_log(w);
     if (a) {
-        a->traced = w->trace != 0;
+        a->traced = w->r.recorded != 0;
         a->req = NULL;
         a->running = false;
         a->since_ns = loop_now_ns();
@@ -165,8 +164,8 @@ int64_t req_run(struct req *r)
     w->waiting = false;
     w->step.run(r);
     int64_t took_ns = trace_step(name);
-    if (w->trace) trace(TRACE_STEP, w->trace, 0, name, took_ns);
-    if (w->trace && w->waiting) trace(TRACE_WAIT, w->trace, 0, w->op.what, 0);
+    if (w->r.recorded) trace(TRACE_STEP, w->r.recorded, 0, name, took_ns);
+    if (w->r.recorded && w->waiting) trace(TRACE_WAIT, w->r.recorded, 0, w->op.what, 0);
     assert(w->waiting != w->answered); /* rule 1 */
     if (w->answered) work_finish(w);
     else req_hurry(r); /* it may have begun to wait for what has lost its point already */
@@ -190,9 +189,9 @@ static void work_op_done(struct op *op)
     struct audience *a = w->to;
     int64_t now_ns = clock_ns(), served_ns = op->served_ns ? op->served_ns : w->awaited_ns;
 
-    if (w->trace) {
-        if (op->served_ns) trace(TRACE_QUEUED, w->trace, 0, op->what, served_ns - w->awaited_ns);
-        trace(TRACE_WOKEN, w->trace, 0, op->what, now_ns - w->awaited_ns);
+    if (w->r.recorded) {
+        if (op->served_ns) trace(TRACE_QUEUED, w->r.recorded, 0, op->what, served_ns - w->awaited_ns);
+        trace(TRACE_WOKEN, w->r.recorded, 0, op->what, now_ns - w->awaited_ns);
     }
     if (op->served_ns) work_bill(w, "queue", served_ns - w->awaited_ns);
     work_bill(w, op->what, now_ns - served_ns);
@@ -219,10 +218,10 @@ void req_route(struct req *r, route_fn *route)
 
     r->needs_no_body = false;
     w->step = route(r);
-    if (!w->trace) return;
+    if (!w->r.recorded) return;
     struct slice method = http_method_text(&r->msg), target = http_target(&r->msg);
     snprintf(name, sizeof name, "%.*s %.*s", (int)method.len, method.at, (int)target.len, target.len ? target.at : "");
-    trace(TRACE_HEAD, w->trace, req_conn(r), name, r->viewer);
+    trace(TRACE_HEAD, w->r.recorded, req_conn(r), name, r->viewer);
 }
 
 void req_left(struct req *r)
@@ -256,16 +255,6 @@ bool req_cut_short(const struct req *r)
 uint32_t req_conn(const struct req *r)
 {
     return work_of(r)->to ? work_of(r)->to->id : 0;
-}
-
-uint32_t req_number(const struct req *r)
-{
-    return work_of(r)->trace;
-}
-
-void req_unrecorded(struct req *r)
-{
-    work_of(r)->trace = 0;
 }
 
 /* ---- answering ------------------------------------------------------------------------------------------------------------ */
@@ -385,9 +374,9 @@ void reqs_tell(void (*tell)(const struct req_told *told, void *to), void *to, un
     LIST_FOREACH (w, &works.live, link) {
         if (!w->r.route) continue;
         if (!max--) return;
-        if (!w->trace && !w->r.viewer) w->trace = trace_latecomer();
+        if (!w->r.recorded && !w->r.viewer) w->r.recorded = trace_latecomer();
         tell(&(struct req_told){.r = &w->r,
-                                .number = w->trace,
+                                .number = w->r.recorded,
                                 .step = w->step.name,
                                 .what = w->waiting ? w->op.what : NULL,
                                 .began_ns = w->answer.began_ns,

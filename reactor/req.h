@@ -41,6 +41,7 @@ struct req {
     bool viewer;             /* it is whoever watches the loop, for that purpose: not counted among what he watches */
     bool needs_no_body;      /* its first step refuses it whatever its body may be: nobody need be asked to send one */
     bool streaming;          /* its answer has begun, and goes on */
+    uint32_t recorded;       /* its number in the recording; 0: it is left out */
     void *state;             /* what req_alloc() gave first */
 };
 
@@ -83,9 +84,6 @@ bool req_cut_short(const struct req *r);
 bool server_draining(void);
 
 uint32_t req_conn(const struct req *r); /* the number of its connection; 0: the client has left */
-
-/* Leave this request out of the recording: the telling itself is not told. */
-void req_unrecorded(struct req *r);
 
 /* For whoever looks on: call tell(told, to) for what is being worked on, at most `max` of them. While somebody watches, each is in the
  * recording from now on. */

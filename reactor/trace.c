@@ -261,11 +261,6 @@ void trace_viewer(bool comes)
     recorder.lap_shown = recorder.narrate;
 }
 
-uint64_t trace_newest(void)
-{
-    return recorder.written;
-}
-
 size_t trace_read(uint64_t *next, struct trace_record *out, size_t max, uint64_t *lost)
 {
     uint64_t room = max < RECORDS ? max : RECORDS, oldest = recorder.written > room ? recorder.written - room : 0;
@@ -318,7 +313,7 @@ static void narrate(const struct trace_record *t)
 
 /* ---- counting ---------------------------------------------------------------------------------------------------------------- */
 
-/* Answers by route and status: a small open-addressed table. Routes are constants, so a pointer is enough to tell them apart. */
+/* Answers by route and status, in the order in which they came first. Routes are constants, so a pointer is enough to tell them apart. */
 #define ANSWERS 512
 
 static struct answer_count {
@@ -326,18 +321,16 @@ static struct answer_count {
     int status;
     uint64_t n;
 } answers[ANSWERS];
+static size_t answers_len;
 
 static void count_answer(const char *route, int status)
 {
-    size_t at = ((uintptr_t)route / 16 * 31 + (size_t)status) % ANSWERS;
+    size_t i = 0;
 
-    for (size_t i = 0; i < ANSWERS; i++, at = (at + 1) % ANSWERS) {
-        if (!answers[at].n) answers[at] = (struct answer_count){.route = route, .status = status};
-        if (answers[at].route == route && answers[at].status == status) {
-            answers[at].n++;
-            return;
-        }
-    }
+    while (i < answers_len && (answers[i].route != route || answers[i].status != status)) i++;
+    if (i == ANSWERS) return;
+    if (i == answers_len) answers[answers_len++] = (struct answer_count){.route = route, .status = status};
+    answers[i].n++;
 }
 
 /* Lap times in powers of four, from 4 µs to 1 s: bucket i holds laps of at most 4^(i+1) µs. */
@@ -528,9 +521,6 @@ void trace_metrics(struct buf *out)
     lap_histogram(out);
 
     buf_puts(out, "# HELP forno_requests_total Requests answered, by route and status.\n# TYPE forno_requests_total counter\n");
-    for (size_t i = 0; i < ANSWERS; i++) {
-        if (answers[i].n)
-            buf_printf(out, "forno_requests_total{route=\"%s\",status=\"%d\"} %llu\n", answers[i].route, answers[i].status,
-                       (unsigned long long)answers[i].n);
-    }
+    for (const struct answer_count *a = answers; a < answers + answers_len; a++)
+        buf_printf(out, "forno_requests_total{route=\"%s\",status=\"%d\"} %" PRIu64 "\n", a->route, a->status, a->n);
 }

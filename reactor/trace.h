@@ -110,7 +110,6 @@ void trace_viewer(bool comes);
 /* Copy the records from number *next on; *next moves on to the newest. Of more than max, the newest are copied: `lost` is how many
  * are not, or had been overwritten already. */
 size_t trace_read(uint64_t *next, struct trace_record *out, size_t max, uint64_t *lost);
-uint64_t trace_newest(void); /* the number that the next record will have */
 
 int64_t trace_clock_ns(void); /* since the start */
 

@@ -275,18 +275,13 @@ bool take_version(struct slice *s, int *major, int *minor)
     return true;
 }
 
-/* RFC 9110 5.6.4: what may stand between the quotes, and behind a backslash there. */
-static bool take_quoted(struct slice *s)
-{
-    return s->len && is_text(s->at[0]) && take(s, 1).at;
-}
-
+/* RFC 9110 5.6.4. The same may stand between the quotes, and behind a backslash there. */
 static bool take_quoted_string(struct slice *s)
 {
     if (!take_byte(s, '"')) return false;
     while (!take_byte(s, '"')) {
         take_byte(s, '\\');
-        if (!take_quoted(s)) return false;
+        if (!s->len || !is_text(take(s, 1).at[0])) return false;
     }
     return true;
 }
