@@ -610,7 +610,7 @@ def test_one_thread_is_client_and_server_of_itself(start_server):
         assert {verdict(r) for r in answers} == {OK}
         assert all(r.json() == {"order_id": order, "price_cents": 1000, "eta_minutes": 25} for r in answers)
         assert all(r["Cache-Control"] == "no-store" for r in answers)
-        assert all("db;dur=" in r["Server-Timing"] and "upstream;dur=3" in r["Server-Timing"] for r in answers)
+        assert all("db;dur=" in r["Server-Timing"] and re.search(r"upstream;dur=([3-9]\d\d|\d{4,})\.", r["Server-Timing"]) for r in answers)
         wait_until(lambda: server.metric("forno_connections") <= 1)  # the idle ones, closed after 4 s
 
 
