@@ -163,9 +163,7 @@ def test_a_client_who_leaves_amid_a_fan_out_leaves_nothing_behind(start_server, 
         client.ask("GET", f"/lab/socket?n=256&ms=100&mode={mode}")
         server.wait_for_metric("forno_requests_live", lambda n: n >= 3)
         client.reset()
-    began = time.monotonic()
     server.wait_for_metric("forno_requests_live", lambda n: n <= 1)
-    assert time.monotonic() - began < 1 + OVERHEAD_MS / 1000
     text = server.api("GET", "/metrics").body.decode()
     quotes = int(re.search(r'forno_requests_total{route="/courier/quote",status="200"} (\d+)', text)[1])
     assert quotes == 256 if mode == "together" else quotes < 50, f"got {quotes} quotes"
