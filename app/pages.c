@@ -12,6 +12,7 @@
 #define FILES(FILE)                            \
     FILE(page_index, "index.html", HTML)       \
     FILE(page_style, "style.css", CSS)         \
+    FILE(page_address, "address.js", JS)       \
     FILE(page_connection, "connection.js", JS) \
     FILE(page_controls, "controls.js", JS)     \
     FILE(page_customer, "customer.js", JS)     \

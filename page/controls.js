@@ -14,15 +14,18 @@ const CONTROLS = {
   one: { kind: "oven", pizzas: 1, act: () => orderOne(1), curl: `${NEW_TOKEN}\n${orderLine(1)}` },
   ten: { kind: "oven", pizzas: 10, act: () => orderOne(10), curl: `${NEW_TOKEN}\n${orderLine(10)}` },
   hundred: { kind: "oven", act: orderHundred, curl: HUNDRED },
-  slow: { kind: "db", path: "/lab/thread?ms=1500" },
-  together: { kind: "upstream", path: "/lab/socket?n=20&ms=300&mode=together" },
-  sequence: { kind: "upstream", path: "/lab/socket?n=20&ms=300&mode=sequence" },
-  block: { kind: "stall", path: "/lab/block?ms=1000" },
+  slow: { kind: "db", path: (ms) => `/lab/thread?ms=${ms}`, usual: 1500, most: 10000 },
+  together: { kind: "upstream", path: (ms) => `/lab/socket?n=20&ms=${ms}&mode=together`, usual: 300, most: 4000 },
+  sequence: { kind: "upstream", path: (ms) => `/lab/socket?n=20&ms=${ms}&mode=sequence`, usual: 300, most: 4000 },
+  block: { kind: "stall", path: (ms) => `/lab/block?ms=${ms}`, usual: 1000, most: 10000 },
 };
+let shown = "one", chosen = ""; /* whose curl line it is; what was pressed last, or filled in */
 
 function curlShow(name) {
+  const { curl, path, ms } = CONTROLS[name];
   for (const [other, { box }] of Object.entries(CONTROLS)) box.classList.toggle("shown", other === name);
-  $("curl").textContent = CONTROLS[name].curl;
+  $("curl").textContent = curl ?? `curl "${URL_HERE}${path(ms)}"`;
+  shown = name;
 }
 
 export function resultSay(text, bad = false) {
@@ -35,7 +38,7 @@ export async function press(name) {
   curlShow(name);
   control.box.dataset.running = ++control.running;
   try {
-    resultSay(await (control.path ? lab(control.path, T.ctl[name][0]) : control.act(resultSay)));
+    resultSay(await (control.path ? lab(control.path(control.ms), T.ctl[name][0]) : control.act(resultSay)));
   } catch (error) {
     resultSay(error instanceof Refused ? error.message : T.lost, true);
   } finally {
@@ -45,11 +48,10 @@ export async function press(name) {
 
 export function controlsMake() {
   for (const [name, control] of Object.entries(CONTROLS)) {
-    control.curl ??= `curl "${URL_HERE}${control.path}"`;
-    control.running = 0;
+    Object.assign(control, { running: 0, ms: control.usual });
     const box = element("div", "", { class: "control", "data-kind": control.kind, "data-control": name }), button = element("button", "", { type: "button", "aria-describedby": "curl" });
     button.append(element("strong"), element("small"));
-    button.addEventListener("click", () => press(name));
+    button.addEventListener("click", () => { chosen = name; press(name); });
     button.addEventListener("focus", () => curlShow(name));
     box.addEventListener("pointerenter", (e) => { if (e.pointerType === "mouse") curlShow(name); });
     box.append(button);
@@ -65,10 +67,32 @@ export function controlsMake() {
 }
 
 export function controlsSpeak() {
-  for (const [name, { box, pizzas: n }] of Object.entries(CONTROLS)) {
+  for (const [name, { box, pizzas: n, ms }] of Object.entries(CONTROLS)) {
     const [title, more] = T.ctl[name];
     box.querySelector("strong").textContent = title;
-    box.querySelector("small").textContent = n ? more(duration(customer.bakeMs * n * 1000)) : more;
+    box.querySelector("small").textContent = more(duration((ms ?? customer.bakeMs * n) * 1000));
   }
+}
+
+/* ---- filled in, by a link; pressed by nobody but the reader ---- */
+
+export function controlFits(name, ms) {
+  return Object.hasOwn(CONTROLS, name) && (ms === undefined || (/^\d{1,5}$/.test(ms) && Number(ms) <= CONTROLS[name].most));
+}
+
+export function controlNow() {
+  const { ms, usual } = CONTROLS[chosen] ?? {};
+  return chosen ? (ms === usual ? [chosen] : [chosen, ms]) : null;
+}
+
+/* No name: each as it was. */
+export function controlFill(name, ms) {
+  for (const [each, control] of Object.entries(CONTROLS)) control.ms = each === name && ms ? Number(ms) : control.usual;
+  chosen = name;
+  controlsSpeak();
+  curlShow(name || shown);
+  if (!name) return;
+  $("controls").scrollIntoView({ block: "nearest" });
+  CONTROLS[name].box.firstChild.focus({ preventScroll: true });
 }
 

@@ -1,17 +1,30 @@
-/* detail.js: one request in words: each wait, and each step by the name of its function. */
+/* detail.js: one request in words: each wait, and each step by the name of its function. Or a part of the stage. */
 
-import { $, count, duration, element, wake } from "./tools.js";
+import { $, all, count, duration, element, wake } from "./tools.js";
 import { pause, replayFrom, seek, view, viewShow } from "./playhead.js";
-import { lastSeen, stalls } from "./recording.js";
+import { hello, lastSeen, stalls } from "./recording.js";
 import { T, chapter } from "./words.js";
 
 /* What tells of each wait. */
 const CHAPTERS = { net: "05-bytes-not-messages", oven: "06-time-is-a-descriptor", timer: "06-time-is-a-descriptor", db: "07-the-query-that-blocks", queue: "07-the-query-that-blocks", stall: "01-waiting-in-place" };
 
-export function select(r) {
-  view.selected = r;
+/* What tells of each part of the stage: functions, where they are, chapters. Of the database, on the other road, another. */
+const PARTS = {
+  clients: ["conn_open|conn_read|conn_flush", "reactor/*.c", "05-bytes-not-messages", "08-the-client-who-left"],
+  kernel: ["watch_open|watch_arm|run_lap", "reactor/*.c", "03-ask-everybody", "04-only-who-is-ready"],
+  loop: ["run_lap|prepare_to_sleep", "reactor/*.c", "01-waiting-in-place", "09-what-await-compiles-to"],
+  db: ["worker_submit|hand_over|run_worker|take_posted", "reactor/*.c", "07-the-query-that-blocks"],
+  lanes: ["send_group|lane_ready", "ledger/*.c", "07-the-query-that-blocks"],
+  oven: ["timer_start|set_timerfd|run_timers", "reactor/*.c", "06-time-is-a-descriptor"],
+  upstream: ["upstream_get", "reactor/*.c"],
+};
+
+/* A request; or a part of the stage; or, as soon as there is one, what was asked for. */
+export function select(r, part = "", asked = null) {
+  Object.assign(view, { selected: r, part, asked });
   wake();
   $("timeline").dataset.selected = r?.number ?? "";
+  for (const a of all(".place h2 a")) a.setAttribute("aria-current", a.hash === `#stage/${part}`);
   detailShow();
 }
 
@@ -46,11 +59,29 @@ function detailLines(r) {
   return lines.sort((a, b) => a[0] - b[0]).slice(0, 60);
 }
 
+const endOf = (r) => (r.done ? r.to : lastSeen(r));
+
+export function replayShow(r) {
+  replayFrom(r.from - 60, endOf(r) + 60);
+  viewShow(r.from, endOf(r));
+}
+
+const readOn = (functions, where, chapters) => [
+  ...(functions ? [element("p", T.grep, { class: "sum" }), element("code", `grep -nE '${functions}' ${where}`)] : []),
+  ...(chapters.length ? [element("p", T.read, { class: "sum" }), element("code", chapters.map(chapter).join("\n"))] : [])];
+
+function partShow(box) {
+  const part = view.part === "db" && hello.lanes ? "lanes" : view.part, [functions, where, ...chapters] = PARTS[part];
+  box.replaceChildren(element("h3", $("stage").querySelector(`.place[data-place=${view.part}] h2 a`).textContent),
+    element("p", T.parts[part]), ...readOn(functions, where, chapters));
+}
+
 export function detailShow() {
   const r = view.selected, box = $("detail");
   box.dataset.request = r?.number ?? "";
-  if (!r) return box.replaceChildren(element("p", T.pick, { class: "empty" }));
-  const end = r.done ? r.to : lastSeen(r), run = total(r, "run"), wait = total(r, "db", "queue", "oven", "timer", "upstream");
+  if (view.part) return partShow(box);
+  if (!r) return box.replaceChildren(element("p", view.asked ? T.asked(view.asked.kind) : T.pick, { class: "empty" }));
+  const end = endOf(r), run = total(r, "run"), wait = total(r, "db", "queue", "oven", "timer", "upstream");
   const list = element("ol");
   for (const [at, kind, text, took] of detailLines(r)) {
     const item = element("li", "", { "data-kind": kind, ...(took === undefined ? {} : { "data-us": took }) });
@@ -59,15 +90,14 @@ export function detailShow() {
   }
   const buttons = element("p", "", { class: "row" }), show = element("button", T.zoomTo, { type: "button" }), slowly = element("button", T.replayIt, { type: "button", id: "replay-one" });
   show.addEventListener("click", () => { pause(); viewShow(r.from, end); seek(r.from); });
-  slowly.addEventListener("click", () => { replayFrom(r.from - 60, end + 60); viewShow(r.from, end); });
+  slowly.addEventListener("click", () => replayShow(r));
   buttons.append(show, slowly);
   const functions = [...new Set(r.segments.map((s) => s.name).filter(Boolean))];
   const chapters = [...new Set([...r.segments.map((s) => CHAPTERS[s.kind]), r.notes.some((m) => m.kind === "discarded") && "08-the-client-who-left"].filter(Boolean))];
   box.dataset.us = r.to - r.from;
   box.replaceChildren(element("h3", r.head || T.request(r.number)),
     element("p", r.done ? T.sum(duration(r.to - r.from), duration(run), duration(wait)) : T.alive, { class: "sum" }), ...(r.began ? [] : [element("p", T.sawNoStart, { class: "sum" })]), buttons, list,
-    ...(functions.length ? [element("p", T.grep, { class: "sum" }), element("code", `grep -nE '${functions.join("|")}' app/*.c`)] : []),
-    ...(chapters.length ? [element("p", T.read, { class: "sum" }), element("code", chapters.sort().map(chapter).join("\n"))] : []));
+    ...readOn(functions.join("|"), "app/*.c", chapters.sort()));
   r.told = r.notes.length + r.calls.length;
 }
 

@@ -4,6 +4,7 @@
  * other customer. What comes from the server gets into it as text, never as HTML. */
 
 import { $, all, count, framesBegin, wake } from "./tools.js";
+import { addressBegin, addressHeed, addressShow } from "./address.js";
 import { SILENCE_MS, connection, connectionSay, heardNow, listen, overdue } from "./connection.js";
 import { controlsMake, controlsSpeak, resultSay } from "./controls.js";
 import { detailShow, detailStale, select } from "./detail.js";
@@ -57,7 +58,10 @@ function languageChoose(language) {
 
 function streamTold(kind, data) {
   if (kind === "tick") return tickTold(data);
-  if (kind === "hello") helloTake(data);
+  if (kind === "hello") {
+    helloTake(data);
+    if (view.part) detailShow(); /* now we know which road it is */
+  }
   if (kind === "closed") alarmShow(T.labClosed, Infinity);
   else alarmHide();
   wake();
@@ -88,6 +92,7 @@ function tickTold(tick) {
   stage.dataset.stalls = rec.stalls;
   stage.dataset.left = rec.left.join(",");
   if (play.mode === "live") numbersShow(callsSeen());
+  addressHeed();
   if (tick.next_ms > hello.tick_ms || moves.some(isNews)) wake(); /* else the nap ends soon enough */
 }
 
@@ -191,6 +196,7 @@ function wordsShow(now) {
   doingSay(now);
   if (play.mode !== "live") numbersShow(0);
   if (detailStale()) detailShow();
+  addressShow();
   stage.dataset.playhead = Math.round(play.at);
   chart.dataset.span = Math.round(view.span);
   chart.dataset.rows = rows.visible.map((r) => (r.calls.length ? `${r.head} ×${r.calls.length}` : r.head)).join("\n");
@@ -206,4 +212,4 @@ handsOn();
 stageMeasure();
 listen(streamTold);
 framesBegin(draw);
-tourBegin();
+tourBegin(addressBegin(speak));

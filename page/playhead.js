@@ -10,9 +10,11 @@ import { alarmHide } from "./news.js";
 import { hello, lapAfter, lapAt, rec } from "./recording.js";
 import { T } from "./words.js";
 
-/* `next`: which record is the next to be passed; -1: it has jumped. `tick`: the tick that it stands in. */
-export const play = { mode: "live", at: 0, next: 0, slowness: 10000, until: Infinity, leap: null, tick: null };
-export const view = { to: 0, span: 8e6, scroll: 0, selected: null }; /* `selected`: the request that one looks at */
+/* `next`: which record is the next to be passed; -1: it has jumped. `tick`: the tick that it stands in. `slow`: since it
+ * was live there has been a slow replay. */
+export const play = { mode: "live", slow: false, at: 0, next: 0, slowness: 10000, until: Infinity, leap: null, tick: null };
+/* `selected`: the request that one looks at; `part`: or the part of the stage; `asked`: the kind of request that one has asked for. */
+export const view = { to: 0, span: 8e6, scroll: 0, selected: null, part: "", asked: null };
 const SPAN = { least: 50, most: 120e6 };
 const LIVE_DELAY_MS = 60;     /* behind the newest tick, so that the next one arrives before we run dry */
 const LEAP_MS = 450;          /* a sleep in slow replay, however long it was */
@@ -65,7 +67,7 @@ export function pause() {
 
 export function liveAgain() {
   playSet("live");
-  Object.assign(play, { at: Math.max(0, rec.latest - hello.tick_ms * 1000), next: -1, until: Infinity });
+  Object.assign(play, { at: Math.max(0, rec.latest - hello.tick_ms * 1000), next: -1, until: Infinity, slow: false });
   view.scroll = 0;
 }
 
@@ -78,7 +80,7 @@ export function seek(t) {
 export function replayFrom(from, until = Infinity) {
   const atEnd = play.mode === "live" || play.at >= rec.latest;
   from ??= atEnd ? ([...rec.requests.values()].findLast((r) => !r.own && r.done && r.began)?.from ?? rec.latest - 2e6) - 60 : play.at;
-  play.until = until;
+  Object.assign(play, { until, slow: true });
   playSet("replay");
   seek(from);
   const lap = lapAt(from) ?? lapAfter(from);

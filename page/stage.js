@@ -32,6 +32,12 @@ export function stageMeasure() {
   Object.assign(ring, { x: x + w / 2, y: y + h / 2, r: clamp(Math.min(w, h) / 2 - 16, 60, 122) });
 }
 
+/* Where there is room for it all of the stage, elsewhere one place of it. */
+export function stageCome(place) {
+  if (innerWidth > 960) stage.scrollIntoView({ block: "nearest" });
+  else stage.querySelector(place).scrollIntoView({ block: "start" });
+}
+
 /* A clean sheet, as large as the stage. */
 export function stageFit() {
   pen.clearRect(0, 0, ...canvasFit(paper, pen));

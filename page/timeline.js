@@ -19,6 +19,8 @@ const PATTERNS = {
   stall: (p) => { for (let i = 0; i < 8; i++) { p.rect(i, i, 1.6, 1.6); p.rect(i, 7 - i, 1.6, 1.6); } },
 };
 
+export const KINDS = Object.keys(PATTERNS);
+
 export function patternsMake() {
   for (const [kind, draw] of Object.entries(PATTERNS)) {
     const tile = new OffscreenCanvas(8, 8), p = tile.getContext("2d");
@@ -36,7 +38,7 @@ export function patternsMake() {
 }
 
 export function legendDraw() {
-  $("legend").replaceChildren(...Object.keys(PATTERNS).map((kind) => {
+  $("legend").replaceChildren(...KINDS.map((kind) => {
     const item = element("li"), swatch = element("canvas", "", { width: 44, height: 24, "aria-hidden": "true" }), p = swatch.getContext("2d");
     p.scale(2, 2);
     p.fillStyle = pattern[kind] ?? "gray";

@@ -2,37 +2,41 @@
 
 import { $, all, clamp } from "./tools.js";
 import { press } from "./controls.js";
-import { stage } from "./stage.js";
+import { stage, stageCome } from "./stage.js";
 import { T, chapter } from "./words.js";
 
 const TOUR = [".place.loop", ".place.kernel", ".place.oven", ".place.upstream", ".place.loop"];
 const TOUR_DOES = [null, () => press("one"), async () => { await press("ten"); await press("one"); }, () => press("together"), () => press("block")];
 const TOUR_READ = ["04-only-who-is-ready", "07-the-query-that-blocks", "06-time-is-a-descriptor", null, "01-waiting-in-place"];
+export const STEPS = TOUR.length;
 let tourStep = -1;
 
-function tourGo(step) {
-  tourStep = step < TOUR.length ? step : -1;
+export function tourGo(step) {
+  tourStep = step < STEPS ? step : -1;
   if (tourStep < 0) localStorage.setItem("forno.tour", "seen");
   tourShow();
   if (tourStep >= 0) {
-    (innerWidth > 960 ? stage : stage.querySelector(TOUR[tourStep])).scrollIntoView({ block: innerWidth > 960 ? "nearest" : "start" });
+    stageCome(TOUR[tourStep]);
     $("tour-title").focus({ preventScroll: true });
   } else $("start-tour").focus({ preventScroll: true });
 }
+
+export const tourEnd = () => tourGo(STEPS);
+export const tourAt = () => tourStep + 1; /* 0: nowhere */
 
 export function tourShow() {
   const step = TOUR[tourStep];
   for (const e of all(".spot")) e.classList.remove("spot");
   $("tour").hidden = !step;
-  $("tour").dataset.step = tourStep + 1;
+  $("tour").dataset.step = tourAt();
   if (!step) return;
   const [title, text, action] = T.tour[tourStep];
-  $("tour-step").textContent = T.step(tourStep + 1, TOUR.length) + (TOUR_READ[tourStep] ? ` · ${T.read} ${chapter(TOUR_READ[tourStep])}` : "");
+  $("tour-step").textContent = T.step(tourAt(), STEPS) + (TOUR_READ[tourStep] ? ` · ${T.read} ${chapter(TOUR_READ[tourStep])}` : "");
   $("tour-title").textContent = title;
   $("tour-text").textContent = text;
   $("tour-do").hidden = !action;
   $("tour-do").textContent = action ?? "";
-  $("tour-next").textContent = tourStep + 1 === TOUR.length ? T.finish : T.next;
+  $("tour-next").textContent = tourAt() === STEPS ? T.finish : T.next;
   stage.querySelector(step).classList.add("spot");
   tourPlace();
 }
@@ -46,12 +50,13 @@ export function tourPlace() {
   $("tour").style.top = `${clamp(stage.getBoundingClientRect().bottom + 8, 12, innerHeight - h - 12)}px`;
 }
 
-export function tourBegin() {
+/* A first visitor who was sent to something else may look at that. */
+export function tourBegin(sentElsewhere) {
   $("start-tour").addEventListener("click", () => tourGo(0));
-  $("tour-skip").addEventListener("click", () => tourGo(TOUR.length));
+  $("tour-skip").addEventListener("click", tourEnd);
   $("tour-next").addEventListener("click", () => tourGo(tourStep + 1));
   $("tour-do").addEventListener("click", () => TOUR_DOES[tourStep]?.());
-  addEventListener("keydown", (e) => { if (e.key === "Escape" && tourStep >= 0) tourGo(TOUR.length); });
+  addEventListener("keydown", (e) => { if (e.key === "Escape" && tourStep >= 0) tourEnd(); });
   addEventListener("scroll", tourPlace, { passive: true });
-  if (!localStorage.getItem("forno.tour")) tourGo(0);
+  if (!sentElsewhere && !localStorage.getItem("forno.tour")) tourGo(0);
 }

@@ -42,6 +42,16 @@ const WORDS = {
     kinds: { run: "running", net: "network", queue: "queue", db: "database", oven: "oven, timer", upstream: "external call", stall: "stalled", asleep: "asleep" },
     loop: "the loop",
     pick: "Click a request in the timeline, or a token on the stage, and read here what happened to it: each wait, and each step by the name of its function, to be found in the source.",
+    asked: (kind) => `${kind ? `No request with this in it yet: ${WORDS.en.kinds[kind]}` : "No request yet"}. The next one will be told here.`,
+    parts: {
+      clients: "A square for each connection. One that says nothing costs a struct and no thread. What it says are bytes, in pieces of any size; the loop reads them when they are here, and never waits for more.",
+      kernel: "The interest list is what the loop has asked the kernel to watch, by epoll_ctl. The ready list is what epoll_wait has brought back in this lap. Many are of interest, few are ready, and only those few cost anything.",
+      loop: "The whole server is this one thread. It takes who is ready, runs one step for each, and sleeps again in epoll_wait. A step never waits: it says what for, names the step that follows, and returns.",
+      db: "SQLite can only be waited for in place. So a thread of its own, the worker, does the waiting; who comes meanwhile stands in the queue. When something is done, an eventfd wakes the loop.",
+      lanes: "PostgreSQL is reached by sockets, the lanes, and a socket can be waited for as a client can: in the same epoll_wait, without a thread.",
+      oven: "What bakes costs neither a thread nor a descriptor: only a time in a heap. One timerfd is set to the one that is due first, and wakes the loop then.",
+      upstream: "Calls to another service. Each is one more socket in the interest list: twenty of them are waited for at the same time, as twenty clients are.",
+    },
     request: (n) => `request ${n}`, sum: (all, run, wait) => `${all} in all: ${run} running, ${wait} waiting`, alive: "still on its way", sawNoStart: "It began before you came; what came before is not known.",
     s: {
       bytes: (n, c) => `${n} bytes arrived on connection ${c}`, head: (h) => `the head is complete: ${h}`, step: (f, t) => `${f}() ran ${t}`, wait: (k) => `now it waits for ${k}; the loop turns to others`,
@@ -61,8 +71,8 @@ const WORDS = {
     hundred: (n, t) => `${n} orders placed and paid within ${t}. Your browser opens six connections at most, and this page keeps one: they came five at a time. curl would not wait.`,
     waterfall: (n, total, sum) => `${n} calls of ${sum} altogether took ${total}.`,
     ctl: {
-      one: ["Order 1 pizza", (t) => `${t} in the oven`], ten: ["Order 10 pizzas", (t) => `${t} in the oven`], hundred: ["100 orders", "at once"], slow: ["A slow query", "1.5 s in the database"],
-      together: ["20 calls together", "300 ms each"], sequence: ["20 calls in turn", "300 ms each"], block: ["Block the loop", "1 s, and everybody waits"],
+      one: ["Order 1 pizza", (t) => `${t} in the oven`], ten: ["Order 10 pizzas", (t) => `${t} in the oven`], hundred: ["100 orders", () => "at once"], slow: ["A slow query", (t) => `${t} in the database`],
+      together: ["20 calls together", (t) => `${t} each`], sequence: ["20 calls in turn", (t) => `${t} each`], block: ["Block the loop", (t) => `${t}, and everybody waits`],
     },
     step: (n, of) => `Step ${n} of ${of}`, next: "Next", finish: "Done",
     tour: [
@@ -88,6 +98,16 @@ const WORDS = {
     kinds: { run: "rodando", net: "rede", queue: "fila", db: "banco de dados", oven: "forno, timer", upstream: "chamada externa", stall: "travado", asleep: "dormindo" },
     loop: "o loop",
     pick: "Clique numa requisição na linha do tempo, ou numa ficha no palco, e leia aqui o que aconteceu com ela: cada espera e cada passo, com o nome da função, que está no código-fonte.",
+    asked: (kind) => `Ainda não veio nenhuma requisição${kind ? ` com isto: ${WORDS.pt.kinds[kind]}` : ""}. A próxima vai ser contada aqui.`,
+    parts: {
+      clients: "Um quadradinho para cada conexão. A que fica calada custa uma struct e nenhuma thread. O que ela diz são bytes, em pedaços de qualquer tamanho; o loop lê os que já chegaram e nunca fica esperando o resto.",
+      kernel: "A lista de interesse é o que o loop pediu para o kernel vigiar, com epoll_ctl. A lista de prontos é o que epoll_wait trouxe nesta volta. Muitos interessam, poucos estão prontos, e só esses poucos custam alguma coisa.",
+      loop: "O servidor inteiro é esta única thread. Ela pega quem está pronto, roda um passo para cada um e volta a dormir em epoll_wait. Um passo nunca espera: diz o que falta, deixa o nome do passo seguinte e retorna.",
+      db: "O SQLite só sabe esperar parado no lugar. Por isso quem espera é outra thread, o worker; quem chega enquanto isso fica na fila. Quando algo termina, um eventfd acorda o loop.",
+      lanes: "Com o PostgreSQL se fala por sockets, as conexões do banco, e um socket se espera como se espera um cliente: no mesmo epoll_wait, sem thread nenhuma.",
+      oven: "O que está assando não custa thread nem descritor: só uma hora marcada num heap. Um único timerfd é acertado para a primeira que vence, e nessa hora acorda o loop.",
+      upstream: "Chamadas a outro serviço. Cada uma é mais um socket na lista de interesse: vinte são esperadas ao mesmo tempo, como vinte clientes.",
+    },
     request: (n) => `requisição ${n}`, sum: (all, run, wait) => `${all} ao todo: ${run} rodando, ${wait} esperando`, alive: "ainda a caminho", sawNoStart: "Começou antes de você chegar; o início não foi registrado.",
     s: {
       bytes: (n, c) => `chegaram ${n} bytes pela conexão ${c}`, head: (h) => `o cabeçalho está completo: ${h}`, step: (f, t) => `${f}() rodou ${t}`, wait: (k) => `agora espera ${k}; o loop vai cuidar de outros`,
@@ -107,8 +127,8 @@ const WORDS = {
     hundred: (n, t) => `${n} pedidos feitos e pagos em ${t}. O navegador abre no máximo seis conexões, e esta página ocupa uma: eles foram de cinco em cinco. O curl não esperaria.`,
     waterfall: (n, total, sum) => `${n} chamadas, que somam ${sum}, levaram ${total}.`,
     ctl: {
-      one: ["Pedir 1 pizza", (t) => `${t} no forno`], ten: ["Pedir 10 pizzas", (t) => `${t} no forno`], hundred: ["100 pedidos", "de uma vez"], slow: ["Consulta lenta", "1,5 s no banco"],
-      together: ["20 chamadas", "juntas, 300 ms cada"], sequence: ["20 em série", "300 ms cada, uma a uma"], block: ["Travar o loop", "1 s, e todos esperam"],
+      one: ["Pedir 1 pizza", (t) => `${t} no forno`], ten: ["Pedir 10 pizzas", (t) => `${t} no forno`], hundred: ["100 pedidos", () => "de uma vez"], slow: ["Consulta lenta", (t) => `${t} no banco`],
+      together: ["20 chamadas", (t) => `juntas, ${t} cada`], sequence: ["20 em série", (t) => `${t} cada, uma a uma`], block: ["Travar o loop", (t) => `${t}, e todos esperam`],
     },
     step: (n, of) => `Passo ${n} de ${of}`, next: "Próximo", finish: "Pronto",
     tour: [

@@ -76,7 +76,7 @@ class Page:
         return self.run("return document.querySelector(arguments[0]).hidden", selector)
 
     def wait(self, condition, what, seconds=SETTLED):
-        wait_until(condition, lambda: f"{what}; the stage is {self.run('return {...document.getElementById(`stage`).dataset}')}", seconds)
+        wait_until(condition, lambda: f"{what() if callable(what) else what}; the stage is {self.run('return {...document.getElementById(`stage`).dataset}')}", seconds)
 
     def wait_answered(self, control):
         self.wait(lambda: self.data(f"[data-control={control}]", "running") == "0", f"an answer to {control}")
@@ -111,6 +111,29 @@ class Page:
             return self.text("#detail h3, #detail p").startswith(head)
 
         self.wait(chosen, f"{head} among the requests")
+
+    def state(self):
+        """What it says that one sees, in the words of page/address.js."""
+        return self.data("body", "state") or ""
+
+    def fragment(self):
+        return self.run("return location.hash.slice(1)")
+
+    def wait_state(self, state):
+        self.wait(lambda: self.state() == state == self.fragment(), lambda: f"{state!r}, not {self.state()!r} at #{self.fragment()}")
+
+    def go(self, fragment):
+        """As a link does."""
+        self.run("location.hash = arguments[0]", fragment)
+
+    def arrive(self, fragment, **stored):
+        """From elsewhere, by a link."""
+        home, self.url = self.url, f"{self.url}#{fragment}"
+        self.browser.get("about:blank")
+        try:
+            self.fresh(**stored)
+        finally:
+            self.url = home
 
     def number(self, name):
         return self.text(f"[data-number={name}]")
@@ -613,3 +636,151 @@ def test_every_name_of_a_button_holds_what_is_written_on_it(page):
     for button in page.browser.find_elements("css selector", "button[aria-label]"):
         name, written = button.get_attribute("aria-label"), button.text
         assert not re.search(r"\w", written) or written in name, f"{written} is called {name}"
+
+
+# ---------------------------------------------------------------- what one sees, in the address
+
+PARTS = ("clients", "kernel", "loop", "db", "oven", "upstream")
+
+
+def test_a_link_opens_a_part_of_the_stage_and_tells_of_it(door):
+    """Even for somebody who has never been here: the tour does not lie on top of what he was sent to."""
+    page = door
+    page.arrive("stage/oven")
+    page.wait_state("stage/oven")
+    assert page.is_hidden("#tour")
+    told = set()
+    for part in PARTS:
+        page.go(f"stage/{part}")
+        page.wait_state(f"stage/{part}")
+        lit = page.run("""return [...document.querySelectorAll(".place")].filter((e) => getComputedStyle(e).outlineStyle !== "none").map((e) => e.dataset.place)""")
+        assert lit == [part] and page.run("return document.activeElement.hash") == f"#stage/{part}"
+        words = page.text("#detail")
+        assert words.startswith(page.text(f"[data-place={part}] h2 a"))
+        told.add(page.text("#detail p"))
+        assert part == "upstream" or chapters_named(words), f"{part} names no chapter"
+        functions, where = re.search(r"grep -nE '([\w|]+)' (\w+)/\*\.c", words).groups()
+        sources = "".join(path.read_text() for path in (PAGE.parent / where).glob("*.c"))
+        gone = [name for name in functions.split("|") if not re.search(rf"^[a-z].*\b{name}\(", sources, re.MULTILINE)]
+        assert not gone, f"not in {where}/: {gone}"
+    assert len(told) == len(PARTS)
+    page.go("")
+    page.wait_state("")
+    assert "Click a request" in page.text("#detail")
+
+
+def test_the_parts_of_the_stage_are_opened_by_the_keyboard(page):
+    page.browser.find_element("css selector", ".oven h2 a").send_keys(Keys.ENTER)
+    page.wait_state("stage/oven")
+    page.browser.find_element("css selector", ".kernel h2 a").send_keys(Keys.ENTER)
+    page.wait_state("stage/kernel")
+    page.browser.back()
+    page.wait_state("stage/oven")
+
+
+def test_back_leads_to_what_one_saw_before(page):
+    page.go("tour/2")
+    page.wait_state("tour/2")
+    page.go("stage/db&control/slow/3000")
+    page.wait_state("stage/db&control/slow/3000")
+    assert page.is_hidden("#tour")
+    page.browser.back()
+    page.wait_state("tour/2")
+    assert page.data("#tour", "step") == "2" and not page.is_hidden("#tour")
+    assert "ms=3000" not in page.text("#curl")
+    page.browser.back()
+    page.wait_state("")
+    assert page.is_hidden("#tour")
+    page.browser.forward()
+    page.wait_state("tour/2")
+
+
+def test_the_address_follows_the_reader_and_each_move_is_no_step_back(page):
+    page.go("stage/kernel")
+    page.wait_state("stage/kernel")
+    page.go("stage/oven")
+    page.wait_state("stage/oven")
+    page.click("#start-tour")
+    page.wait_state("tour/1&stage/oven")
+    page.click("#tour-next")
+    page.wait_state("tour/2&stage/oven")
+    page.browser.switch_to.active_element.send_keys(Keys.ESCAPE)
+    page.wait_state("stage/oven")
+    page.press("one")
+    page.wait_answered("one")
+    page.wait_state("stage/oven&control/one")
+    page.choose("POST /orders")
+    page.wait(lambda: "202" in page.text("#detail"), "its answer")
+    page.wait(lambda: re.fullmatch(r"request/(db|run|net|queue)&control/one", page.state()), "the request, by what it waited for most")
+    page.click("#replay-one")
+    page.wait(lambda: page.state().startswith("replay/"), "the replay")
+    page.click("#pause")
+    page.wait(lambda: page.state().startswith("request/"), "the present")
+    assert page.state() == page.fragment()
+    page.browser.back()
+    page.wait_state("stage/kernel")
+
+
+def test_a_link_fills_in_a_control_and_does_not_press_it(page, pizzeria):
+    page.go("control/block/300")
+    page.wait_state("control/block/300")
+    assert page.text("#curl") == f'curl "{page.url}lab/block?ms=300"' and "300 ms" in page.text("[data-control=block]")
+    assert page.run("return document.activeElement.closest('.control').dataset.control") == "block"
+    for control, path, most in (("slow", "/lab/thread?", 10000), ("sequence", "/lab/socket?n=1&", 4000), ("block", "/lab/block?", 10000)):
+        page.go(f"control/{control}/{most}")
+        page.wait_state(f"control/{control}/{most}")
+        page.go(f"control/{control}/{most + 1}")  # it is left alone
+        assert pizzeria.api("GET", f"{path}ms={most + 1}").status == 400, "the server takes more than the page"
+        assert page.state() == f"control/{control}/{most}" and f"ms={most}" in page.text("#curl").replace("&", '"')
+    assert not page.run("return document.querySelector('[data-control][data-running]')"), "nothing was pressed"
+    page.go("control/block/20")
+    page.wait_state("control/block/20")
+    page.browser.switch_to.active_element.send_keys(Keys.ENTER)
+    page.wait(lambda: "answered after" in page.text("#result"), "an answer, since it was pressed")
+
+
+def test_who_asks_for_a_request_that_has_not_come_is_shown_the_next(page):
+    page.go("request/oven&control/one")
+    page.wait_state("request/oven&control/one")
+    assert "oven" in page.text("#detail") and "will be told here" in page.text("#detail")
+    page.press("one")
+    page.wait_answered("one")
+    page.wait(lambda: page.text("#detail").startswith("POST /orders"), "the order, told")
+    page.wait_state("request/oven&control/one")
+    page.go("replay/upstream&control/together/50")
+    page.wait(lambda: "external call" in page.text("#detail"), "that nothing has been called yet")
+    page.press("together")
+    page.wait(lambda: page.data("#stage", "mode") == "replay", "a replay, when it is over")
+    assert page.text("#detail").startswith("GET /lab/socket?n=20&ms=50")
+    page.click("#pause")
+    page.wait_state("request/upstream&control/together/50")
+
+
+def test_a_link_may_bring_its_language_and_leaves_the_choice_alone(door):
+    page = door
+    page.arrive("lang/pt&stage/loop", lang="en")
+    page.wait_state("lang/pt&stage/loop")
+    assert page.text("h1") == "O loop que está atendendo você." and "thread" in page.text("#detail p")
+    assert page.run("return localStorage.getItem('forno.lang')") == "en"
+    page.go("stage/oven")
+    page.wait_state("lang/pt&stage/oven")
+    page.click("#lang-en")
+    page.wait_state("lang/en&stage/oven")
+    assert "descriptor" in page.text("#detail")
+    page.arrive("lang/pt")
+    page.wait_state("lang/pt&tour/1")
+
+
+def test_what_the_page_does_not_know_it_leaves_alone(page):
+    page.go("stage/oven")
+    page.wait_state("stage/oven")
+    words = page.text("#detail")
+    page.run("window.heard = 0; addEventListener('hashchange', () => { window.heard++; })")  # after the page itself
+    for n, unknown in enumerate(("nothing", "controls", "tour/6", "tour/0", "tour/", "stage/cellar", "stage/lanes", "request/asleep", "control/one/5", "%",
+                                 "control/constructor", "control/block/10001", "control/block/-1", "lang/de", "constructor", "toString/x", "&"), 1):
+        page.go(unknown)
+        page.wait(lambda: page.run("return window.heard") == n, "that the page has heard of it")
+        page.run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+        assert (page.fragment(), page.state(), page.text("#detail")) == (unknown, "stage/oven", words)
+    page.go("nothing&tour/3&stage/cellar")
+    page.wait_state("tour/3")

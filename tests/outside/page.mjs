@@ -62,6 +62,13 @@ async function states(browser, url) {
   for (const look of [{}, { theme: "light" }, { lang: "pt" }, { width: 390 }, { width: 390, theme: "light", lang: "pt" }]) {
     const name = JSON.stringify(look), page = await visit(browser, url, look);
     await axe(page, `at rest, ${name}`);
+    for (const state of ["stage/oven", "request/upstream&control/slow/3000"]) {
+      await page.evaluate((fragment) => { location.hash = fragment; }, state);
+      await page.waitForFunction((fragment) => document.body.dataset.state === fragment, {}, state);
+      await axe(page, `at #${state}, ${name}`);
+    }
+    await page.evaluate(() => history.go(-2));
+    await page.waitForFunction(() => document.body.dataset.state === "");
     for (const control of ["ten", "one", "together", "slow"]) await press(page, control);
     await axe(page, `while much is going on, ${name}`);
     for (const control of ["ten", "one", "together", "slow"]) await answered(page, control);
