@@ -58,6 +58,9 @@ FENCE = re.compile(r"^(?:<!-- not run: (?P<not_run>[^\n]*) -->\n)?^```(?P<info>[
                    re.MULTILINE | re.DOTALL)
 
 
+PAGE_STATE = re.compile(r"localhost:8000/#([^\s)>`\"]+)")
+
+
 class Wrong(Exception):
     """The document is not true, or not well marked."""
 

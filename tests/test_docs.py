@@ -303,6 +303,11 @@ def anchors(path):
     return ["".join(c for c in heading.lower() if c.isalnum() or c in " -_").replace(" ", "-") for heading in headings]
 
 
+def page_states(name):
+    """Which states of the live page it points to; that the page has them, test_page.py tells."""
+    return docs.PAGE_STATE.findall(text_of(name))
+
+
 def links(name):
     return re.findall(r"\]\(([^)\s]+)\)", prose(name))
 
@@ -360,6 +365,8 @@ def test_both_languages_say_the_same(name):
     def targets(page):
         return sorted(link for link in (english(link.partition("#")[0]) for link in links(page)) if link != Path(name).name)
     assert targets(name) == targets(other)
+    shown = [page_states(page) for page in (name, other)]
+    assert shown[1] == [f"lang/pt&{state}" for state in shown[0]], f"they point to other states of the page: {shown}"
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if re.search(r"guide/.*/\d\d-", name)])

@@ -12,6 +12,7 @@ import threading
 from contextlib import contextmanager
 from pathlib import Path
 
+import docs
 import pytest
 import wire
 from wire import wait_until
@@ -784,3 +785,13 @@ def test_what_the_page_does_not_know_it_leaves_alone(page):
         assert (page.fragment(), page.state(), page.text("#detail")) == (unknown, "stage/oven", words)
     page.go("nothing&tour/3&stage/cellar")
     page.wait_state("tour/3")
+
+
+def test_every_link_of_a_document_to_the_page_shows_a_state_that_it_has(page):
+    root, links = PAGE.parent, []
+    for path in sorted([*root.glob("*.md"), *root.glob("docs/**/*.md")]):
+        links += [(str(path.relative_to(root)), fragment) for fragment in docs.PAGE_STATE.findall(path.read_text())]
+    assert len({fragment for _, fragment in links}) > 10
+    for name, fragment in sorted(links, key=lambda link: "lang/" in link[1]):  # a language stays until there is another
+        page.go(fragment)
+        page.wait(lambda: page.state() == fragment, lambda: f"{name} points to #{fragment}, and the page shows {page.state()!r}")
