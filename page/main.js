@@ -17,7 +17,7 @@ import { colorsRead, paper, placeOf, ring, stage, stageFit, stageMeasure } from 
 import { chart, handsOn, legendDraw, patternsMake, rows, rowsForget, timelineDraw } from "./timeline.js";
 import { callsSeen, tokenDraw, tokenOf, tokenPass, tokenUnder, tokens, tokensMove, tokensMoving, tokensPlace } from "./tokens.js";
 import { tourBegin, tourPlace, tourShow } from "./tour.js";
-import { PAGE_PT, T, choose, lang } from "./words.js";
+import { PAGE_PT, T, choose, keep, lang, recall } from "./words.js";
 
 /* ---- the two languages ---- */
 
@@ -49,7 +49,7 @@ function speak(language) {
 }
 
 function languageChoose(language) {
-  localStorage.setItem("forno.lang", language);
+  keep("lang", language);
   speak(language);
   stageMeasure();
 }
@@ -109,7 +109,7 @@ function themeSet(theme) {
 
 function themeTurn() {
   const now = document.documentElement.dataset.theme ?? (systemLight.matches ? "light" : "dark"), other = now === "light" ? "dark" : "light";
-  localStorage.setItem("forno.theme", other);
+  keep("theme", other);
   themeSet(other);
 }
 
@@ -205,7 +205,7 @@ function wordsShow(now) {
 /* ---- the start ---- */
 
 controlsMake();
-themeSet(localStorage.getItem("forno.theme"));
+themeSet(recall("theme"));
 speak(lang);
 buttonsWire();
 handsOn();

@@ -13,8 +13,9 @@ import { T } from "./words.js";
 /* `next`: which record is the next to be passed; -1: it has jumped. `tick`: the tick that it stands in. `slow`: since it
  * was live there has been a slow replay. */
 export const play = { mode: "live", slow: false, at: 0, next: 0, slowness: 10000, until: Infinity, leap: null, tick: null };
-/* `selected`: the request that one looks at; `part`: or the part of the stage; `asked`: the kind of request that one has asked for. */
-export const view = { to: 0, span: 8e6, scroll: 0, selected: null, part: "", asked: null };
+/* `live`: its span when it was live. `selected`: the request that one looks at; `part`: or the part of the stage; `asked`: the kind of request
+ * that one has asked for. */
+export const view = { to: 0, span: 8e6, live: 0, scroll: 0, selected: null, part: "", asked: null };
 const SPAN = { least: 50, most: 120e6 };
 const LIVE_DELAY_MS = 60;     /* behind the newest tick, so that the next one arrives before we run dry */
 const LEAP_MS = 450;          /* a sleep in slow replay, however long it was */
@@ -46,6 +47,7 @@ export function playheadPassed() {
 
 export function playSet(mode) {
   if (mode === play.mode) return;
+  if (play.mode === "live") view.live = view.span;
   play.mode = mode;
   wake();
   if (mode !== "live") alarmHide();
@@ -68,7 +70,7 @@ export function pause() {
 export function liveAgain() {
   playSet("live");
   Object.assign(play, { at: Math.max(0, rec.latest - hello.tick_ms * 1000), next: -1, until: Infinity, slow: false });
-  view.scroll = 0;
+  Object.assign(view, { scroll: 0, span: Math.max(view.span, view.live), live: 0 }); /* what one has looked at closely is past */
 }
 
 export function seek(t) {

@@ -57,20 +57,23 @@ export function rowsForget() {
   rows.shown = [];
 }
 
+const rowsOf = (some) => [...rec.requests.values()].filter((r) => !r.caller && some(r)); /* a call is shown with him who made it */
+
 /* Live, a row is let in when there is credit for it: fifty thousand rows a second would be a blur. Paused, all that the window
- * touches are shown. */
+ * touches are shown; live again, the last ones. */
 function rowsChoose(ms) {
   const window = play.mode === "live" ? "live" : `${view.to} ${view.span}`;
-  if (window === "live") {
+  if (window === "live" && rows.of !== "live") rows.shown = rowsOf(() => true).slice(-KEPT);
+  else if (window === "live") {
     rows.credit = Math.min(30, rows.credit + ms * 0.006);
     for (const r of rec.arriving) {
-      if (r.caller || (rows.credit < 1 && !r.own)) continue; /* a call is shown with him who made it */
+      if (r.caller || (rows.credit < 1 && !r.own)) continue;
       if (!r.own) rows.credit--;
       rows.shown.push(r);
     }
     rows.shown = rows.shown.slice(-KEPT);
   } else if (rows.of !== window) {
-    rows.shown = [...rec.requests.values()].filter((r) => !r.caller && r.from <= view.to && lastSeen(r) >= view.to - view.span).slice(-800);
+    rows.shown = rowsOf((r) => r.from <= view.to && lastSeen(r) >= view.to - view.span).slice(-800);
   }
   rows.of = window;
   rec.arriving.length = 0;
@@ -308,6 +311,7 @@ function choose(move) {
 }
 
 function keys(e) {
+  if (e.altKey || e.ctrlKey || e.metaKey) return; /* for the browser: back, larger, … */
   const move = { ArrowUp: -1, ArrowDown: 1 }[e.key];
   if (move && rows.shown.length) choose(move);
   else if (e.key === "ArrowLeft" || e.key === "ArrowRight") pan((e.key === "ArrowLeft" ? -1 : 1) * view.span / 8);

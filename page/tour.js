@@ -3,7 +3,7 @@
 import { $, all, clamp } from "./tools.js";
 import { press } from "./controls.js";
 import { stage, stageCome } from "./stage.js";
-import { T, chapter } from "./words.js";
+import { T, chapter, keep, recall } from "./words.js";
 
 const TOUR = [".place.loop", ".place.kernel", ".place.oven", ".place.upstream", ".place.loop"];
 const TOUR_DOES = [null, () => press("one"), async () => { await press("ten"); await press("one"); }, () => press("together"), () => press("block")];
@@ -13,7 +13,7 @@ let tourStep = -1;
 
 export function tourGo(step) {
   tourStep = step < STEPS ? step : -1;
-  if (tourStep < 0) localStorage.setItem("forno.tour", "seen");
+  if (tourStep < 0) keep("tour", "seen");
   tourShow();
   if (tourStep >= 0) {
     stageCome(TOUR[tourStep]);
@@ -58,5 +58,5 @@ export function tourBegin(sentElsewhere) {
   $("tour-do").addEventListener("click", () => TOUR_DOES[tourStep]?.());
   addEventListener("keydown", (e) => { if (e.key === "Escape" && tourStep >= 0) tourEnd(); });
   addEventListener("scroll", tourPlace, { passive: true });
-  if (!sentElsewhere && !localStorage.getItem("forno.tour")) tourGo(0);
+  if (!sentElsewhere && !recall("tour")) tourGo(0);
 }

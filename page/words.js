@@ -2,6 +2,7 @@
 
 /* Portuguese for what index.html says in English. */
 export const PAGE_PT = {
+  "page-title": "Forno · o loop que está atendendo você, ao vivo",
   "skip-link": "Ir para os controles", settings: "Preferências", language: "Idioma", theme: "Escuro ou claro",
   "tour-start": "Fazer o tour", "tour-skip": "Pular",
   title: "O loop que está atendendo você.",
@@ -141,8 +142,17 @@ const WORDS = {
   },
 };
 
+/* What the browser keeps for us from visit to visit, if it may: where it may not, even to look at localStorage is an error. */
+export function recall(name) {
+  try { return localStorage.getItem(`forno.${name}`); } catch { return null; }
+}
+
+export function keep(name, value) {
+  try { localStorage.setItem(`forno.${name}`, value); } catch { /* then only for this visit */ }
+}
+
 /* The language spoken now, and its words: whoever imports these sees them change. */
-export let lang = localStorage.getItem("forno.lang") ?? (navigator.language.toLowerCase().startsWith("pt") ? "pt" : "en");
+export let lang = recall("lang") ?? (navigator.language.toLowerCase().startsWith("pt") ? "pt" : "en");
 export let T = WORDS[lang];
 const pizzas = (n) => T.pizzas(n);
 

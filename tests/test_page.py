@@ -316,10 +316,27 @@ def test_pause_holds_the_moment_and_the_replay_creeps_through_it(page):
     page.wait(lambda: page.data("#stage", "mode") == "live" and page.playhead() > held, "the present")
 
 
+def test_after_a_replay_the_present_is_as_wide_as_before(page):
+    """A replay looks at microseconds. Live, such a window would be empty."""
+    page.press("one")
+    page.wait_answered("one")
+    page.choose("POST /orders")
+    page.wait(lambda: "202" in page.text("#detail"), "its answer")
+    page.click("#zoom-in")
+    page.wait(lambda: page.data("#timeline", "span") == "4000000", "a window of four seconds")
+    page.click("#replay-one")
+    page.wait(lambda: int(page.data("#timeline", "span")) < 1_000_000, "a narrow window")
+    page.press("together")
+    page.wait_answered("together")
+    page.click("#pause")
+    page.wait(lambda: page.data("#stage", "mode") == "live" and page.data("#timeline", "span") == "4000000", "the window as it was")
+    page.wait(lambda: {"POST /accounts", "POST /orders", "GET /lab/socket?n=20&ms=300&mode=toget ×20"} <= set(page.data("#timeline", "rows").split("\n")), "its rows")
+
+
 def test_both_languages_are_whole_and_the_choice_is_remembered(page):
     english = page.run("return document.body.innerText")
     page.click("#lang-pt")
-    assert page.run("return document.documentElement.lang") == "pt-BR"
+    assert page.run("return document.documentElement.lang") == "pt-BR" and "atendendo você" in page.run("return document.title")
     portuguese = page.run("return document.body.innerText")
     for part in ("O loop que está atendendo você", "Pedir 10 pizzas", "Linha do tempo", "Toda requisição é registrada"):
         page.wait(lambda: part in page.run("return document.body.innerText"), part)
@@ -623,13 +640,39 @@ def test_the_page_survives_a_restart_of_the_server(browser, start_server, tmp_pa
     first = start_server()
     page = Page(browser, first.url + "/")
     page.fresh(tour="seen")
+    page.press("one")
+    page.wait_answered("one")
     first.stop()
     page.wait(lambda: page.data("body", "connected") == "lost", "the loss of the connection")
-    start_server("--port", str(first.port))
+    start_server("--port", str(first.port))  # its database is another, too: the page's account is gone
     page.wait(lambda: page.data("body", "connected") == "yes", "the connection to the new server")
     page.press("one")
     page.wait_answered("one")
+    assert page.text("#result").startswith("Order 1 (1 pizza) is placed"), page.text("#result")
     browser.get("about:blank")
+
+
+def test_the_timeline_leaves_the_keys_of_the_browser_to_the_browser(page):
+    """Alt and left is the way back, Ctrl and plus makes everything larger, wherever the keyboard is."""
+    taken = page.run("""
+        const taken = (more) => !document.getElementById("timeline").dispatchEvent(new KeyboardEvent("keydown", {bubbles: true, cancelable: true, ...more}));
+        return [{key: "ArrowLeft", altKey: true}, {key: "+", ctrlKey: true}, {key: "-", ctrlKey: true}, {key: "-", metaKey: true}, {key: "-"}].map(taken)""")
+    assert taken == [False, False, False, False, True]
+
+
+def test_a_browser_that_keeps_nothing_for_the_page_shows_it_all_the_same(door):
+    """localStorage may be forbidden, and then even to look at it is an error."""
+    page = door
+    script = page.tell("Page.addScriptToEvaluateOnNewDocument", source="""
+        Object.defineProperty(window, "localStorage", {get() { throw new DOMException("no", "SecurityError"); }})""")
+    try:
+        page.load()
+        page.wait(lambda: not page.is_hidden("#tour"), "the tour, as always")
+        for button in ("#tour-skip", "#theme", "#lang-pt"):
+            page.click(button)
+        assert page.is_hidden("#tour") and page.text("#lang-pt") and page.run("return document.documentElement.lang") == "pt-BR"
+    finally:
+        page.tell("Page.removeScriptToEvaluateOnNewDocument", identifier=script["identifier"])
 
 
 def test_every_name_of_a_button_holds_what_is_written_on_it(page):
