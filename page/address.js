@@ -38,7 +38,8 @@ const fits = (r, kind) => (kind ? kindMost(r) === kind || (kind === "oven" && r.
 
 function requestAsk(kind, slow) {
   select(null, "", { kind, slow });
-  (innerWidth > 960 ? $("record") : $("detail")).scrollIntoView({ block: "nearest" });
+  if (slow) stageCome(".place.loop");
+  else $(innerWidth > 960 ? "record" : "detail").scrollIntoView({ block: "nearest" });
   chart.focus({ preventScroll: true });
   addressHeed();
 }

@@ -92,7 +92,7 @@ export function controlFill(name, ms) {
   controlsSpeak();
   curlShow(name || shown);
   if (!name) return;
-  $("controls").scrollIntoView({ block: "nearest" });
+  CONTROLS[name].box.scrollIntoView({ block: "nearest" });
   CONTROLS[name].box.firstChild.focus({ preventScroll: true });
 }
 

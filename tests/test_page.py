@@ -701,6 +701,7 @@ def test_a_link_opens_a_part_of_the_stage_and_tells_of_it(door):
         assert lit == [part] and page.run("return document.activeElement.hash") == f"#stage/{part}"
         words = page.text("#detail")
         assert words.startswith(page.text(f"[data-place={part}] h2 a"))
+        assert page.run("const e = document.getElementById('detail'); return e.scrollWidth <= e.clientWidth"), f"{part} is wider than the panel"
         told.add(page.text("#detail p"))
         assert part == "upstream" or chapters_named(words), f"{part} names no chapter"
         functions, where = re.search(r"grep -nE '([\w|]+)' (\w+)/\*\.c", words).groups()
