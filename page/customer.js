@@ -63,6 +63,7 @@ export async function orderHundred(say) {
   for (let opened = 0; payers.length < 100 && opened < 100; opened++) {
     say(T.opening);
     const account = await openAccount("Turma"), n = Math.floor(account.balance / customer.price);
+    if (!n) return orderOne(1); /* is refused, and told why */
     payers.push(...Array(Math.min(n, 100 - payers.length)).fill(account));
   }
   const begun = performance.now();

@@ -94,10 +94,12 @@ export function detailShow() {
   buttons.append(show, slowly);
   const functions = [...new Set(r.segments.map((s) => s.name).filter(Boolean))];
   const chapters = [...new Set([...r.segments.map((s) => CHAPTERS[s.kind]), r.notes.some((m) => m.kind === "discarded") && "08-the-client-who-left"].filter(Boolean))];
+  const held = all("button", box).indexOf(document.activeElement); /* the keyboard stays where it is */
   box.dataset.us = r.to - r.from;
   box.replaceChildren(element("h3", r.head || T.request(r.number)),
     element("p", r.done ? T.sum(duration(r.to - r.from), duration(run), duration(wait)) : T.alive, { class: "sum" }), ...(r.began ? [] : [element("p", T.sawNoStart, { class: "sum" })]), buttons, list,
     ...readOn(functions.join("|"), "app/*.c", chapters.sort()));
+  all("button", box)[held]?.focus({ preventScroll: true });
   r.told = r.notes.length + r.calls.length;
 }
 

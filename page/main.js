@@ -43,6 +43,7 @@ function speak(language) {
   connectionSay(connection.state);
   for (const option of $("slowness").options) option.textContent = `÷ ${count(option.value)}`;
   newsSpeak();
+  if (connection.state === "closed") closedSay();
   resultSay("");
   doingSay(performance.now());
   numbersShow(callsSeen());
@@ -62,14 +63,17 @@ function streamTold(kind, data) {
     helloTake(data);
     if (view.part) detailShow(); /* now we know which road it is */
   }
-  if (kind === "closed") alarmShow(T.labClosed, Infinity);
+  if (kind === "closed") closedSay();
   else alarmHide();
   wake();
 }
 
+const closedSay = () => alarmShow(T.labClosed, Infinity);
+
 function forget() {
   recordingForget();
   rowsForget();
+  select(null, view.part, view.selected ? null : view.asked);
   liveAgain();
   newsAdd(() => T.restarted, false, 2);
 }

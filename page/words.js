@@ -25,6 +25,14 @@ export const PAGE_PT = {
   "timeline-note": "Pause e arraste para mover; Ctrl + roda do mouse para o zoom; clique numa requisição para lê-la em palavras. O replay lento estica o trabalho e encurta o sono: as voltas de verdade duram microssegundos.",
   honest: "Tudo aqui vem de GET /loop/events e pode ser conferido em /metrics: passe o mouse sobre um número para ver de que campo ele vem. A ordem e as esperas são reais; ao vivo, as fichas andam mais devagar que as requisições que representam, senão você nem as veria. Até esta página dá trabalho: enquanto algo acontece, ela acorda o loop dez vezes por segundo; em repouso, uma.",
   self: "roxo: este servidor, chamando a si mesmo",
+  "of-answers": "answers, a soma de um segundo (sem as respostas a esta página) · forno_requests_total",
+  "of-laps": "laps, a soma de um segundo · forno_lap_seconds_count",
+  "of-asleep": "slept_us / (slept_us + worked_us) em um segundo · forno_asleep_seconds_total",
+  "of-longest": "longest_lap_us, o maior de dez segundos · forno_lap_seconds",
+  "of-stalls": "stalls, a soma desde que esta página foi aberta · forno_stalls_total",
+  "of-ready": "woke: quantos descritores esta volta encontrou prontos · forno_ready_events_total",
+  "of-baking": "baking: pedidos no forno · forno_orders_baking",
+  "of-sample": "requests_seen, requests_shown, skipped: a soma de um segundo",
 };
 
 const WORDS = {

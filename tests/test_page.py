@@ -265,6 +265,11 @@ def test_the_lanes_are_seen_where_the_worker_stands_on_the_other_road(browser, s
                                      ?.dataset.state""", name)
 
     page.wait(lambda: lane("reads") == lane("writes 1") == lane("writes 2") == "idle", "idle lanes")
+    page.go("stage/db")
+    page.wait_state("stage/db")
+    functions = re.search(r"grep -nE '([\w|]+)' ledger/\*\.c", page.text("#detail"))[1].split("|")
+    sources = "".join(path.read_text() for path in (PAGE.parent / "ledger").glob("*.c"))
+    assert "PostgreSQL" in page.text("#detail") and all(re.search(rf"^[a-z].*\b{name}\(", sources, re.MULTILINE) for name in functions)
     page.press("slow")
     page.wait(lambda: lane("slow") == "waiting", "the lane of the slow query")
     assert not page.is_hidden("#lanes") and page.text("#db-who") == "lanes"
@@ -286,6 +291,10 @@ def test_a_blocked_loop_is_seen_while_it_stands_still_and_named_afterwards(page)
     assert int(page.data("#stage", "stalls")) >= 1
     assert re.fullmatch(r"1(\.\d+)? s", page.number("longest")), f"right after a lap of a second, the longest is {page.number('longest')}"
     page.wait_answered("block")
+    seen = page.playhead()
+    page.wait(lambda: page.playhead() > seen + 2_000_000, "two seconds")
+    over = page.run("return document.querySelector('[data-number=longest]').title")
+    assert page.number("longest").startswith("1") and "ten seconds" in over, f"{page.number('longest')} is shown for longer than it says: {over}"
 
 
 def test_pause_holds_the_moment_and_the_replay_creeps_through_it(page):
@@ -340,6 +349,8 @@ def test_both_languages_are_whole_and_the_choice_is_remembered(page):
     portuguese = page.run("return document.body.innerText")
     for part in ("O loop que está atendendo você", "Pedir 10 pizzas", "Linha do tempo", "Toda requisição é registrada"):
         page.wait(lambda: part in page.run("return document.body.innerText"), part)
+    titles = page.run("return [...document.querySelectorAll('[title]')].map((e) => e.title)")
+    assert len(titles) > 15 and not [title for title in titles if re.search(r"\b(summed|over|since|of|wakes?)\b", title)], titles
     for part in ("Order", "Clients", "Timeline", "asleep", "undefined"):
         assert part in english or part == "undefined"
         assert part not in portuguese, f"{part!r} in the Portuguese page"
@@ -370,6 +381,24 @@ def test_every_control_shows_a_curl_line_that_does_the_same(page):
         order = int(re.search(r'"id":(\d+),"status"', shell.stdout)[1])
         # Seen while it bakes or, by a page that got no time to draw for so long, when it has left.
         page.wait(lambda: order in page.in_the_oven() + page.left(), "what curl ordered, in the oven of the page")
+
+
+def test_a_request_that_goes_on_does_not_take_the_keyboard_away(page):
+    """Its words are written anew as more of it is told; who stands on a button of theirs keeps it."""
+    page.press("slow")
+    page.choose("GET /lab/thread")
+    page.run("document.getElementById('replay-one').focus()")
+    page.wait(lambda: "answered 200" in page.text("#detail"), "its end")
+    assert page.run("return document.activeElement.id") == "replay-one"
+
+
+def test_who_cannot_pay_for_a_hundred_is_told_so(browser, start_server):
+    page = Page(browser, start_server("--opening-credit", "1000").url + "/")
+    page.fresh(tour="seen")
+    page.press("hundred")
+    page.wait_answered("hundred")
+    assert re.match(r"4\d\d: ", page.text("#result")), page.text("#result")
+    browser.get("about:blank")
 
 
 def test_many_calls_at_once_are_one_thing_with_two_sides(page):
@@ -633,6 +662,8 @@ def test_a_closed_lab_is_said_to_be_closed(browser, start_server):
     assert page.data("#stage", "loop") == "unknown", "what is not known is not drawn as sleep"
     page.press("block")
     page.wait(lambda: "--lab" in page.text("#result"), "that the lab is closed")
+    page.click("#lang-pt")
+    assert "laboratório" in page.text("#alarm") and not page.is_hidden("#alarm"), "it is closed in Portuguese, too"
     browser.get("about:blank")
 
 
@@ -642,10 +673,12 @@ def test_the_page_survives_a_restart_of_the_server(browser, start_server, tmp_pa
     page.fresh(tour="seen")
     page.press("one")
     page.wait_answered("one")
+    page.choose("POST /orders")
     first.stop()
     page.wait(lambda: page.data("body", "connected") == "lost", "the loss of the connection")
     start_server("--port", str(first.port))  # its database is another, too: the page's account is gone
     page.wait(lambda: page.data("body", "connected") == "yes", "the connection to the new server")
+    page.wait(lambda: "Click a request" in page.text("#detail"), "that a request of the old server is over")
     page.press("one")
     page.wait_answered("one")
     assert page.text("#result").startswith("Order 1 (1 pizza) is placed"), page.text("#result")
