@@ -12,9 +12,9 @@ of commands, whose it is and when it is over, the document says to whoever reads
     …                     a line of output: any lines at all
     <!-- not run: make test: it runs this; sudo: wants a password -->   before a block: commands that begin like that, and why
 
-A console block that begins without "$ " is what a command that stays has printed meanwhile. A terminal is one shell from the first
-block to the last. What differs from run to run (MASKS) is masked on both sides, and nothing else is. A command fails that does not
-exit with 0, unless its block is marked `fails`."""
+A console block that begins without "$ " is what a command that stays has printed meanwhile; once that has ended, its terminal is
+free again. A terminal is one shell from the first block to the last. What differs from run to run (MASKS) is masked on both sides,
+and nothing else is. A command fails that does not exit with 0, unless its block is marked `fails`."""
 
 import codecs
 import difflib
@@ -157,6 +157,7 @@ class Terminal:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 132, 0, 0))
             os.chdir(folder)
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # whoever was started in the background ignores it, and so would bash for ever
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it
             os.execvpe("bash", ["bash", "--norc", "--noprofile", "--noediting", "-i"], environment)
         self.all.append(self)
         self.wait(self.PROMPT.search)
@@ -196,7 +197,7 @@ class Terminal:
                 raise Wrong(f"{self.name} does not show\n{shown}\nbut\n{self.unread[-3000:]}")
             self.unread = "".join(self.unread.splitlines(keepends=True)[lines:])
             return
-        if self.busy and typed != "^C":
+        if self.busy and typed != "^C" and not self.wait(self.PROMPT.search):
             raise Wrong(f"{self.name} is taken by {self.busy!r}")
         stays = "stays" in block.marks and typed == [t for t, _ in block.steps() if t and not block.reason(t)][-1]
         self.unread = ""

@@ -163,8 +163,11 @@ $ echo 2026-01-02T03:04:05.678Z 12.5 ms
     "```sh T1\nx=1   # one\n```\n\n```console T2\n$ echo $x.\n.\n```\n\n```console T1\n$ echo $x\n1\n```\n",
     "```console T1\n$ seq 9\n1\n…\n9\n```\n",
     "```console T1 fails\n$ ls nowhere 2>/dev/null\n```\n",
+    "```console T1\n$ (yes; echo $? >&2) | head -n 1\ny\n141\n```\n",  # SIGPIPE is what it is to everybody
     "```console T1 stays\n$ sh -c 'echo ready; exec cat'\nready\n```\n```console T2\n$ echo a\na\n```\n"
     "```console T1\n^C\n$ echo free\nfree\n```\n",
+    "```console T1 stays\n$ echo a; until [ -e b ]; do sleep 0.1; done; echo b\na\n```\n```console T2\n$ touch b\n```\n"
+    "```console T1\nb\n```\n```console T1\n$ echo free, since it has ended\nfree, since it has ended\n```\n",
     "<!-- not run: reboot: one machine is enough -->\n```sh T1\nreboot now\ntrue\n```\n",
 ])
 def test_a_true_document_runs(tmp_path, document):
