@@ -25,6 +25,8 @@ SAYS = {  # what each of them is told, which is what it does wrong
     "1-a-local-variable": "does not come to an end", "2-one-for-everybody": "took 9 out, and not 10", "3-all-at-once": "at 3010 ms",
     "1-it-sleeps": "stood still", "2-no-wait-at-all": "must take 200 ms", "3-a-static-variable": "was told of",
     "4-whatever-is-asked": "must be 400",
+    "1-less-whatever-is-there": "there were only 500", "2-a-count-beside-it": "what he saw there", "3-without-the-key": "the wait must stay",
+    "4-one-after-the-other": "waited for the others, too",
 }
 
 

@@ -1,4 +1,4 @@
-/* kitchen.h: a loop of the smallest kind, which the three handlers beside it share: things take some time, and when they are
+/* kitchen.h: a loop of the smallest kind, which the programs beside it share: things take some time, and when they are
  * done, the loop calls back. Its time is a number: nobody really sleeps. */
 #include <stdbool.h>
 #include <stddef.h>
