@@ -501,9 +501,14 @@ def test_a_slow_replay_names_what_runs_and_its_steps_are_no_more_than_the_whole(
     assert len(parts) >= 3 and 0 < sum(parts) <= int(page.data("#detail", "us")), f"{parts} of {page.data('#detail', 'us')} us"
     page.record("#doing")
     page.click("#replay-one")
+    steps = {"recv", "post_order", "hand_over", "order_placed", "send"}
+    # A lap in which somebody else had the processor for 20 ms takes 200 s: it is enough that it goes on.
+    while page.data("#stage", "mode") != "paused" and not steps <= set(page.recorded("#doing")):
+        page.wait(lambda at=page.playhead(): page.playhead() > at or page.data("#stage", "mode") == "paused", "a playhead that moves")
+    page.run("const e = document.getElementById('slowness'); e.value = 100; e.dispatchEvent(new Event('change'))")
     page.wait(lambda: page.data("#stage", "mode") == "paused", "the end of the replay", 6 * SETTLED)
     said = set(page.recorded("#doing"))
-    assert {"recv", "post_order", "hand_over", "order_placed", "send"} <= said, f"the replay said {said}"
+    assert steps <= said, f"the replay said {said}"
     sources = "".join(path.read_text() for path in PAGE.parent.glob("**/*.c"))
     strange = [name for name in said if not re.search(rf"\b{name}\(", sources)]
     assert not strange, f"to be found in no source: {strange}"
