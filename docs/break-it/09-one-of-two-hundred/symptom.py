@@ -20,8 +20,8 @@ def act(stage):
     slow.reset()  # now it finds all the others together: one commit for all, and all come back at once
     watcher.saw(lambda: all(client.is_readable_within(0) for client in clients))
     answered = sum(client.is_readable_within(0) for client in clients)
-    return (answered == CLIENTS, f"{CLIENTS} clients asked at once; the database has done its work, and {answered} were answered",
-            f"{CLIENTS} clientes perguntaram ao mesmo tempo; o banco de dados fez o seu trabalho, e {answered} tiveram resposta")
+    return (answered == CLIENTS, f"{CLIENTS} clients asked at once; the database has done its work, and the number of answers is {answered}",
+            f"{CLIENTS} clientes perguntaram ao mesmo tempo; o banco de dados fez o seu trabalho, e o número de respostas é {answered}")
 
 
 show(act)

@@ -24,8 +24,8 @@ def act(stage):
             break
         answered += sum(client.response().status == 200 for client in clients)
     answered += sum(client.is_readable_within(0) for client in clients)
-    return (answered == asked, f"{asked} questions to the database, {answered} answers, and nothing under way any more",
-            f"{asked} perguntas ao banco de dados, {answered} respostas, e mais nada em andamento")
+    return (answered == asked, f"questions to the database: {asked}; answers: {answered}; and nothing under way any more",
+            f"perguntas ao banco de dados: {asked}; respostas: {answered}; e mais nada em andamento")
 
 
 show(act)
