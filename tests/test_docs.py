@@ -372,6 +372,17 @@ def test_both_languages_say_the_same(name):
     assert shown[1] == [f"lang/pt&{state}" for state in shown[0]], f"they point to other states of the page: {shown}"
 
 
+@pytest.mark.parametrize("name", ENGLISH)
+def test_who_reads_in_portuguese_goes_on_in_portuguese(name):
+    """But for the link to the same page in English."""
+    page = (ROOT / other_language(name)).resolve()
+    for link in links(other_language(name)):
+        target = (page.parent / link.partition("#")[0]).resolve()
+        if target.is_relative_to(ROOT) and target != ROOT / name:
+            ours = str(target.relative_to(ROOT))
+            assert ours not in ENGLISH, f"{page.name}: {link} leads to English, though there is {other_language(ours)}"
+
+
 @pytest.mark.parametrize("name", [name for name in READERS if re.search(r"guide/.*/\d\d-", name)])
 def test_a_block_of_the_guide_says_whose_it_is(name):
     """A forge does not show what stands behind the three backticks."""
