@@ -25,7 +25,8 @@ DEBS_PROXY = nginx-light haproxy
 DEBS_PG    = postgresql python3-psycopg2
 DEBS_PAGE  = chromium chromium-driver python3-selenium
 DEBS_BENCH = $(DEBS_BUILD) wrk nginx-light h2o nodejs gunicorn python3-flask python3-tornado python3-sqlalchemy
-DEBS_CHECK = $(DEBS_BUILD) clang clang-format cppcheck spin universal-ctags python3
+DEBS_LAYERING = universal-ctags python3
+DEBS_CHECK = $(DEBS_BUILD) $(DEBS_LAYERING) clang clang-format cppcheck spin
 DEBS_FOLLOW = $(DEBS_BUILD) python3 strace
 DEBS_FUZZ  = $(DEBS_BUILD) clang libclang-rt-dev
 
@@ -259,6 +260,7 @@ compiles:
 
 # Who may know whom: tests/layering/table. And how large a room may be.
 layering:
+	$(call need,$(DEBS_LAYERING))
 	@$(PYTHON) tests/layering/check.py
 
 # The hand-over between the threads, searched to the end: docs/doorbell.md.
@@ -364,7 +366,7 @@ clean:
 
 # ---- the guide: its steps, their comparison, its exercises -----------------------------------------------------------------------
 
-DEBS_STEPS = gcc libc6-dev liburing-dev
+DEBS_STEPS = gcc libc6-dev liburing-dev python3
 FORMATTED += $(wildcard docs/guide/*.c docs/guide/steps/*.[ch] docs/guide/await/*.[ch])
 
 need-steps:

@@ -326,6 +326,19 @@ def test_a_link_leads_somewhere(name):
         assert not anchor or anchor in anchors(target), f"{name}: there is no #{anchor} in {target.name}, but {anchors(target)}"
 
 
+@pytest.mark.parametrize("target, packages", [
+    ("steps", {"gcc", "liburing-dev", "python3"}),  # python3: chapter 9 has it take await apart
+    ("exercise", {"gcc", "python3"}),
+    ("break", {"gcc", "python3-pytest", "strace"}),
+    ("follow", {"gcc", "python3", "strace"}),
+    ("layering", {"universal-ctags", "python3"}),
+])
+def test_what_the_guide_has_made_installs_what_it_wants(target, packages):
+    """On a system that has nothing but what the guide begins with. make -n tells what would be asked for, and runs none of it."""
+    asked = {name for names in re.findall(r"\bfor p in ([^;]*);", make("-n", target)) for name in names.split()}
+    assert packages <= asked
+
+
 # ---------------------------------------------------------------- two languages
 
 def outline(name):
