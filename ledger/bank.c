@@ -32,8 +32,7 @@ static enum db_rc find_account(const struct db_token *token, struct db_account *
     rc = sql_text(a->name, sizeof a->name, s, 1);
     a->balance_cents = sqlite3_column_int64(s, 2);
     sqlite3_reset(s);
-    if (rc != DB_OK) return rc;
-    return same ? DB_OK : DB_NO_ACCOUNT;
+    return rc == DB_OK && !same ? DB_NO_ACCOUNT : rc;
 }
 
 struct movement {
@@ -92,8 +91,7 @@ static enum db_rc find_key(const struct db_key *key, int64_t account_id, struct 
     o->balance_cents = sqlite3_column_int64(s, 3);
     o->found = true;
     sqlite3_reset(s);
-    if (rc != DB_OK) return rc;
-    return same ? DB_OK : DB_KEY_REUSED;
+    return rc == DB_OK && !same ? DB_KEY_REUSED : rc;
 }
 
 /* Keep what the data decided, for whoever asks again. Returns the outcome itself, or trouble. */
@@ -134,31 +132,30 @@ static enum db_rc find_order(int64_t id, int64_t account_id, struct order *o)
 /* The operation that a job is the first member of. */
 #define OPERATION(type, job) ((struct type *)(void *)(job))
 
-static void open_account(struct db_job *job)
+static enum db_rc open_account(struct db_job *job)
 {
     struct db_account *a = OPERATION(db_account, job);
     enum db_rc rc = sql_run(sql_bind(ACCOUNT_OPEN, "thi", a->name, a->token.hash, tx.now.ms));
 
     a->id = sqlite3_last_insert_rowid(tx.handle);
-    if (rc == DB_OK && a->balance_cents > 0)
-        rc = move_money(&(struct movement){"opening", BANK, a->id, a->balance_cents, 0, ""}, NULL);
-    job->rc = rc;
+    if (rc != DB_OK || a->balance_cents == 0) return rc;
+    return move_money(&(struct movement){"opening", BANK, a->id, a->balance_cents, 0, ""}, NULL);
 }
 
-static void authenticate(struct db_job *job)
+static enum db_rc authenticate(struct db_job *job)
 {
     struct db_account *a = OPERATION(db_account, job);
 
-    job->rc = find_account(&a->token, a);
+    return find_account(&a->token, a);
 }
 
-static void get_account(struct db_job *job)
+static enum db_rc get_account(struct db_job *job)
 {
     struct db_account *a = OPERATION(db_account, job);
     int64_t wanted = a->id;
+    enum db_rc rc = find_account(&a->token, a);
 
-    job->rc = find_account(&a->token, a);
-    if (job->rc == DB_OK && a->id != wanted) job->rc = DB_NOT_YOURS;
+    return rc == DB_OK && a->id != wanted ? DB_NOT_YOURS : rc;
 }
 
 static enum db_kind kind_of(const char *name)
@@ -184,7 +181,7 @@ static enum db_rc read_entry(struct db_entry *row, sqlite3_stmt *s)
     return rc == DB_OK ? sql_text(row->note, sizeof row->note, s, 7) : rc;
 }
 
-static void list_entries(struct db_job *job)
+static enum db_rc list_entries(struct db_job *job)
 {
     struct db_entries *e = OPERATION(db_entries, job);
     struct db_account who;
@@ -192,18 +189,15 @@ static void list_entries(struct db_job *job)
 
     e->count = 0;
     e->more = false;
-    if (rc == DB_OK && who.id != e->account_id) rc = DB_NOT_YOURS;
-    if (rc == DB_OK) {
-        /* one more than there is room for, to see whether there are more */
-        sqlite3_stmt *s = sql_bind(ENTRIES_OF, "iii", who.id, e->before ? e->before : INT64_MAX, (int64_t)e->limit + 1);
-
-        while ((rc = sql_fetch(s)) == DB_OK) {
-            if (e->count == e->limit) e->more = true;
-            else if ((rc = read_entry(&e->rows[e->count++], s)) != DB_OK) break;
-        }
-        rc = sql_end(s, rc);
+    if (rc != DB_OK) return rc;
+    if (who.id != e->account_id) return DB_NOT_YOURS;
+    /* one more than there is room for, to see whether there are more */
+    sqlite3_stmt *s = sql_bind(ENTRIES_OF, "iii", who.id, e->before ? e->before : INT64_MAX, (int64_t)e->limit + 1);
+    while ((rc = sql_fetch(s)) == DB_OK) {
+        if (e->count == e->limit) e->more = true;
+        else if ((rc = read_entry(&e->rows[e->count++], s)) != DB_OK) break;
     }
-    job->rc = rc;
+    return sql_end(s, rc);
 }
 
 /* Is there such a customer, and would the balance stay an exact number? DB_NOT_FOUND, DB_TOO_MUCH. */
@@ -224,7 +218,7 @@ static enum db_rc transfer_allowed(const struct db_account *from, int64_t to, in
     return rc != DB_NOT_FOUND && amount_cents > from->balance_cents ? DB_INSUFFICIENT_FUNDS : rc;
 }
 
-static void transfer(struct db_job *job)
+static enum db_rc transfer(struct db_job *job)
 {
     struct db_transfer *t = OPERATION(db_transfer, job);
     struct db_account from;
@@ -233,21 +227,18 @@ static void transfer(struct db_job *job)
 
     t->replayed = false;
     if (rc == DB_OK) rc = find_key(&t->key, from.id, &o);
-    if (rc == DB_OK && !o.found) {
+    if (rc != DB_OK) return rc;
+    t->replayed = o.found;
+    if (!o.found) {
         o.rc = transfer_allowed(&from, t->to, t->amount_cents);
         if (o.rc == DB_OK)
             o.rc = move_money(&(struct movement){"transfer", from.id, t->to, t->amount_cents, 0, t->note}, &o.subject_id);
         o.balance_cents = from.balance_cents - (o.rc == DB_OK ? t->amount_cents : 0);
-        rc = keep_outcome(&t->key, from.id, &o);
-    } else if (rc == DB_OK) {
-        t->replayed = true;
-        rc = o.rc;
+        o.rc = keep_outcome(&t->key, from.id, &o);
     }
-    if (rc == DB_OK) {
-        t->id = o.subject_id;
-        t->balance_cents = o.balance_cents;
-    }
-    job->rc = rc;
+    t->id = o.subject_id;
+    t->balance_cents = o.balance_cents;
+    return o.rc;
 }
 
 static enum db_rc insert_order(struct db_order *job, int64_t account_id)
@@ -265,7 +256,7 @@ static enum db_rc insert_order(struct db_order *job, int64_t account_id)
     return move_money(&(struct movement){"order", account_id, TILL, o->price_cents, o->id, ""}, NULL);
 }
 
-static void place_order(struct db_job *job)
+static enum db_rc place_order(struct db_job *job)
 {
     struct db_order *o = OPERATION(db_order, job);
     struct db_account who;
@@ -275,37 +266,33 @@ static void place_order(struct db_job *job)
     o->now = tx.now;
     o->replayed = false;
     if (rc == DB_OK) rc = find_key(&o->key, who.id, &first);
-    if (rc == DB_OK && !first.found) {
-        first.rc = o->order.price_cents > who.balance_cents ? DB_INSUFFICIENT_FUNDS : insert_order(o, who.id);
-        if (first.rc == DB_OK) first.subject_id = o->order.id;
-        rc = keep_outcome(&o->key, who.id, &first);
-    } else if (rc == DB_OK) {
-        o->replayed = true;
-        rc = first.rc == DB_OK ? find_order(first.subject_id, who.id, &o->order) : first.rc;
-    }
-    job->rc = rc;
+    if (rc != DB_OK) return rc;
+    o->replayed = first.found;
+    if (first.found) return first.rc == DB_OK ? find_order(first.subject_id, who.id, &o->order) : first.rc;
+    first.rc = o->order.price_cents > who.balance_cents ? DB_INSUFFICIENT_FUNDS : insert_order(o, who.id);
+    if (first.rc == DB_OK) first.subject_id = o->order.id;
+    return keep_outcome(&o->key, who.id, &first);
 }
 
-static void get_order(struct db_job *job)
+static enum db_rc get_order(struct db_job *job)
 {
     struct db_order *o = OPERATION(db_order, job);
     struct db_account who;
+    enum db_rc rc = find_account(&o->token, &who);
 
     o->now = tx.now;
-    job->rc = find_account(&o->token, &who);
-    if (job->rc == DB_OK) job->rc = find_order(o->order.id, who.id, &o->order);
+    return rc == DB_OK ? find_order(o->order.id, who.id, &o->order) : rc;
 }
 
-static void cancel_order(struct db_job *job)
+static enum db_rc cancel_order(struct db_job *job)
 {
     struct db_order *o = OPERATION(db_order, job);
-    enum db_rc rc;
+    enum db_rc rc = get_order(job);
 
-    get_order(job);
-    if (job->rc != DB_OK) return;
+    if (rc != DB_OK) return rc;
     switch (order_status(&o->order, tx.now.ms)) {
-    case ORDER_READY: job->rc = DB_ALREADY_READY; return;
-    case ORDER_CANCELLED: job->rc = DB_ALREADY_CANCELLED; return;
+    case ORDER_READY: return DB_ALREADY_READY;
+    case ORDER_CANCELLED: return DB_ALREADY_CANCELLED;
     case ORDER_BAKING: break;
     }
     /* Who has been paid up to the limit meanwhile keeps the pizza until he has spent some. */
@@ -314,10 +301,10 @@ static void cancel_order(struct db_job *job)
     if (rc == DB_OK)
         rc = move_money(&(struct movement){"refund", TILL, o->order.account_id, o->order.price_cents, o->order.id, ""}, NULL);
     if (rc == DB_OK) o->order.cancelled_at_ms = tx.now.ms;
-    job->rc = rc;
+    return rc;
 }
 
-static void list_orders(struct db_job *job)
+static enum db_rc list_orders(struct db_job *job)
 {
     static const enum statement by_status[] = {
         [ORDER_BAKING] = ORDERS_BAKING, [ORDER_READY] = ORDERS_READY, [ORDER_CANCELLED] = ORDERS_CANCELLED};
@@ -328,17 +315,14 @@ static void list_orders(struct db_job *job)
     l->count = 0;
     l->more = false;
     l->now = tx.now;
-    if (rc == DB_OK) {
-        sqlite3_stmt *s = sql_bind(l->filtered ? by_status[l->status] : ORDERS_OF, "iiii", who.id, l->now.ms,
-                                   l->before ? l->before : INT64_MAX, (int64_t)l->limit + 1);
-
-        while ((rc = sql_fetch(s)) == DB_OK) {
-            if (l->count == l->limit) l->more = true;
-            else if ((rc = read_order(&l->rows[l->count++], s)) != DB_OK) break;
-        }
-        rc = sql_end(s, rc);
+    if (rc != DB_OK) return rc;
+    sqlite3_stmt *s = sql_bind(l->filtered ? by_status[l->status] : ORDERS_OF, "iiii", who.id, l->now.ms,
+                               l->before ? l->before : INT64_MAX, (int64_t)l->limit + 1);
+    while ((rc = sql_fetch(s)) == DB_OK) {
+        if (l->count == l->limit) l->more = true;
+        else if ((rc = read_order(&l->rows[l->count++], s)) != DB_OK) break;
     }
-    job->rc = rc;
+    return sql_end(s, rc);
 }
 
 static sqlite3_stmt *bind_events(enum statement which, const struct db_events *e, size_t limit)
@@ -366,7 +350,7 @@ static enum db_rc read_events(struct db_events *e)
     return sql_end(s, rc);
 }
 
-static void order_events(struct db_job *job)
+static enum db_rc order_events(struct db_job *job)
 {
     struct db_events *e = OPERATION(db_events, job);
     struct event_cursor told = e->cursor;
@@ -397,7 +381,7 @@ static void order_events(struct db_job *job)
     if (e->next_ms) e->next_ms++; /* what happens in a millisecond can be told when it is over */
     e->now = tx.now;
     if (rc != DB_OK) e->cursor = told; /* to be told another time */
-    job->rc = rc;
+    return rc;
 }
 
 /* The disk may have room for a probe, and none for an order. */
@@ -410,14 +394,14 @@ static bool room_left(void)
 
 /* Of all writes, the one that writes nothing: that it can read shows that the file is sound, that its transaction can begin and end
  * that nobody holds it, for the price of two locks. Only when the last group has failed does it write, to see whether that is over. */
-static void ping(struct db_job *job)
+static enum db_rc ping(struct db_job *job)
 {
+    (void)job;
     enum db_rc rc = sql_run(sql_bind(BALANCE_OF, "i", INT64_C(1))); /* whether they are there does not matter */
 
     if (rc == DB_OK) rc = sql_run(sql_bind(ORDER_OF, "ii", INT64_C(1), INT64_C(1)));
     if (rc == DB_OK && tx.last_write != DB_OK) rc = sql_run(tx.prepared[PROBE]);
-    if (rc == DB_OK && !room_left()) rc = DB_DISK_FULL;
-    job->rc = rc;
+    return rc == DB_OK && !room_left() ? DB_DISK_FULL : rc;
 }
 
 static struct db_slow *slow; /* the query in progress */
@@ -431,23 +415,24 @@ void still_busy(sqlite3_context *context, int argc, sqlite3_value **argv)
                                     !(tx.options->hurried && tx.options->hurried()));
 }
 
-static void slow_query(struct db_job *job)
+static enum db_rc slow_query(struct db_job *job)
 {
     slow = OPERATION(db_slow, job);
     slow_until_ns = clock_ns() + slow->ms * NS_PER_MS;
-    job->rc = sql_number(tx.prepared[SLOW], &slow->rows);
+    return sql_number(tx.prepared[SLOW], &slow->rows);
 }
 
 /* Has another process written since this was last asked? */
-static void compare_version(struct db_job *job)
+static enum db_rc compare_version(struct db_job *job)
 {
     struct db_changes *c = OPERATION(db_changes, job);
     static int64_t known;
     int64_t version = known;
+    enum db_rc rc = sql_number(tx.prepared[DATA_VERSION], &version);
 
-    job->rc = sql_number(tx.prepared[DATA_VERSION], &version);
     c->found = version != known;
     known = version;
+    return rc;
 }
 
 /* ---- by their names ------------------------------------------------------------------------------------------------------------------------ */

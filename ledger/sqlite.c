@@ -354,8 +354,7 @@ static enum how how(struct op *op)
 
 static enum db_rc perform(struct op *op)
 {
-    operations[job_of(op)->what].run(job_of(op));
-    return job_of(op)->rc;
+    return job_of(op)->rc = operations[job_of(op)->what].run(job_of(op));
 }
 
 static void fail_all(struct ops *ops, enum db_rc rc)

@@ -25,7 +25,7 @@ enum statement { STATEMENTS(S) STATEMENT_COUNT };
 enum how { READS, READS_LONG, WRITES, READS_LAST };
 
 struct operation {
-    void (*run)(struct db_job *job); /* leaves its outcome in job->rc */
+    enum db_rc (*run)(struct db_job *job);
     enum how how;
 };
 extern const struct operation operations[DB_WHATS];
