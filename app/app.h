@@ -66,11 +66,12 @@ enum problem {
 };
 /* clang-format on */
 
-/* Answer with a problem. `detail` says what is wrong this time; NULL: nothing to add to the general explanation. */
-void respond_problem(struct req *r, enum problem p, const char *detail, ...) __attribute__((format(printf, 3, 4)));
+/* Answer with a problem. `detail` says what is wrong this time; NULL: nothing to add to the general explanation. Returns false, for whoever
+ * says the same with it. */
+bool respond_problem(struct req *r, enum problem p, const char *detail, ...) __attribute__((format(printf, 3, 4)));
 
 /* The same for a request that claims to be somebody's: a wrong token is told first, so that strangers learn nothing. */
-void refuse(struct req *r, enum problem p, const char *detail, ...) __attribute__((format(printf, 3, 4)));
+bool refuse(struct req *r, enum problem p, const char *detail, ...) __attribute__((format(printf, 3, 4)));
 
 /* What the database said, when it was not DB_OK; and whether that was so. */
 void respond_db_problem(struct req *r, enum db_rc rc);

@@ -84,8 +84,8 @@ bool query_number(struct req *r, const char *name, int64_t fallback, int64_t min
         *out = (int64_t)n;
         return true;
     }
-    refuse(r, PROBLEM_BAD_PARAMETER, "\"%s\" must be a whole number from %lld to %lld.", name, (long long)min, (long long)max);
-    return false;
+    return refuse(r, PROBLEM_BAD_PARAMETER, "\"%s\" must be a whole number from %lld to %lld.", name, (long long)min,
+                  (long long)max);
 }
 
 /* What cannot be honoured is ignored (RFC 7240 2). */
@@ -152,16 +152,10 @@ bool idempotency_key(struct req *r, bool required, struct db_key *key)
     crypto_generichash_state hash;
     unsigned i = 0;
 
-    if (!http_next_field(&r->msg, "idempotency-key", &i, &value)) {
-        if (required) refuse(r, PROBLEM_KEY_REQUIRED, NULL);
-        return !required;
-    }
+    if (!http_next_field(&r->msg, "idempotency-key", &i, &value)) return !required || refuse(r, PROBLEM_KEY_REQUIRED, NULL);
     bool usable = value.len >= 1 && value.len <= DB_KEY_MAX && !http_next_field(&r->msg, "idempotency-key", &i, &second);
     for (size_t at = 0; at < value.len && usable; at++) usable = value.at[at] > 0x20 && value.at[at] < 0x7f;
-    if (!usable) {
-        refuse(r, PROBLEM_BAD_KEY, NULL);
-        return false;
-    }
+    if (!usable) return refuse(r, PROBLEM_BAD_KEY, NULL);
     key->given = true;
     memcpy(key->text, value.at, value.len);
     key->text[value.len] = '\0';

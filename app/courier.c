@@ -44,8 +44,7 @@ struct delivery {
     struct upstream_call call;
 };
 
-static void delivery_order_fetched(struct req *r);
-static void delivery_quoted(struct req *r);
+static step_fn delivery_order_fetched, delivery_quoted;
 
 void get_delivery(struct req *r)
 {

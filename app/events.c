@@ -30,8 +30,7 @@ struct subscriber {
     bool stale;                 /* what was missed cannot be told */
 };
 
-static void events_fetched(struct req *r);
-static void events_awaited(struct req *r);
+static step_fn events_fetched, events_awaited;
 
 void events_open(struct req *r)
 {

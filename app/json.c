@@ -117,37 +117,23 @@ static void look_over(struct look *l)
     }
 }
 
-/* NULL: it has been refused. */
-static cJSON *parse_body(struct req *r)
+/* False: it has been refused. *json is to be deleted either way. */
+static bool parse_body(struct req *r, cJSON **json)
 {
     struct slice body = http_body(&r->msg);
     struct look look = {.p = body.at, .end = body.at + body.len};
     const char *end = body.at;
 
-    if (body.len == 0) {
-        refuse(r, PROBLEM_BAD_JSON, "The body is empty; a JSON object is wanted.");
-        return NULL;
-    }
+    if (body.len == 0) return refuse(r, PROBLEM_BAD_JSON, "The body is empty; a JSON object is wanted.");
     look_over(&look);
-    if (look.wrong) {
-        refuse(r, PROBLEM_BAD_JSON, "%s", look.wrong);
-        return NULL;
-    }
-    cJSON *json = cJSON_ParseWithLengthOpts(body.at, body.len, &end, false);
-    while (json && end < body.at + body.len && strchr(" \t\r\n", *end)) end++;
-    if (!json && memory_failed()) {
-        respond_problem(r, PROBLEM_NO_MEMORY, NULL);
-    } else if (!json || end != body.at + body.len) {
-        refuse(r, PROBLEM_BAD_JSON, "It stops making sense at byte %zu.", (size_t)(end - body.at));
-    } else if (look.inexact) {
-        refuse(r, PROBLEM_INVALID_BODY, "Numbers here are whole, and not beyond 2^53.");
-    } else if (!cJSON_IsObject(json)) {
-        refuse(r, PROBLEM_INVALID_BODY, "A JSON object is wanted.");
-    } else {
-        return json;
-    }
-    cJSON_Delete(json);
-    return NULL;
+    if (look.wrong) return refuse(r, PROBLEM_BAD_JSON, "%s", look.wrong);
+    *json = cJSON_ParseWithLengthOpts(body.at, body.len, &end, false);
+    while (*json && end < body.at + body.len && strchr(" \t\r\n", *end)) end++;
+    if (!*json && memory_failed()) return respond_problem(r, PROBLEM_NO_MEMORY, NULL);
+    if (!*json || end != body.at + body.len)
+        return refuse(r, PROBLEM_BAD_JSON, "It stops making sense at byte %zu.", (size_t)(end - body.at));
+    if (look.inexact) return refuse(r, PROBLEM_INVALID_BODY, "Numbers here are whole, and not beyond 2^53.");
+    return cJSON_IsObject(*json) || refuse(r, PROBLEM_INVALID_BODY, "A JSON object is wanted.");
 }
 
 /* Characters of UTF-8, or -1 if one of them is a control character (C0, DEL, C1). */
@@ -164,32 +150,23 @@ static int64_t count_characters(const char *text)
 
 static bool read_number(struct req *r, const struct json_member *m, const cJSON *item)
 {
-    if (!cJSON_IsNumber(item)) {
-        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be a number.", m->name);
-    } else if (item->valuedouble < (double)m->min || item->valuedouble > (double)m->max) {
-        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be from %lld to %lld.", m->name, (long long)m->min, (long long)m->max);
-    } else {
-        *m->number = (int64_t)item->valuedouble;
-        return true;
-    }
-    return false;
+    if (!cJSON_IsNumber(item)) return refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be a number.", m->name);
+    if (item->valuedouble < (double)m->min || item->valuedouble > (double)m->max)
+        return refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be from %lld to %lld.", m->name, (long long)m->min, (long long)m->max);
+    *m->number = (int64_t)item->valuedouble;
+    return true;
 }
 
 static bool read_text(struct req *r, const struct json_member *m, const cJSON *item)
 {
-    int64_t count;
-
-    if (!cJSON_IsString(item)) {
-        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be a string.", m->name);
-    } else if ((count = count_characters(item->valuestring)) < 0) {
-        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" holds a control character.", m->name);
-    } else if (count < m->min || count > m->max || strlen(item->valuestring) >= m->text_size) {
-        refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must have %lld to %lld characters.", m->name, (long long)m->min, (long long)m->max);
-    } else {
-        memcpy(m->text, item->valuestring, strlen(item->valuestring) + 1);
-        return true;
-    }
-    return false;
+    if (!cJSON_IsString(item)) return refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must be a string.", m->name);
+    int64_t count = count_characters(item->valuestring);
+    if (count < 0) return refuse(r, PROBLEM_INVALID_BODY, "\"%s\" holds a control character.", m->name);
+    if (count < m->min || count > m->max || strlen(item->valuestring) >= m->text_size)
+        return refuse(r, PROBLEM_INVALID_BODY, "\"%s\" must have %lld to %lld characters.", m->name, (long long)m->min,
+                      (long long)m->max);
+    memcpy(m->text, item->valuestring, strlen(item->valuestring) + 1);
+    return true;
 }
 
 /* As much of a name as an answer wants to repeat, without half a character at the end. */
@@ -210,14 +187,9 @@ static bool members_known(struct req *r, const struct json_member *members, size
         bool known = false;
 
         for (size_t i = 0; i < n && !known; i++) known = strcmp(item->string, members[i].name) == 0;
-        if (!known) {
-            refuse(r, PROBLEM_INVALID_BODY, "\"%.*s\" is not known here.", shown(item->string), item->string);
-            return false;
-        }
+        if (!known) return refuse(r, PROBLEM_INVALID_BODY, "\"%.*s\" is not known here.", shown(item->string), item->string);
         for (const cJSON *other = item->next; other; other = other->next) {
-            if (strcmp(item->string, other->string) != 0) continue;
-            refuse(r, PROBLEM_BAD_JSON, "\"%s\" occurs twice.", item->string);
-            return false;
+            if (strcmp(item->string, other->string) == 0) return refuse(r, PROBLEM_BAD_JSON, "\"%s\" occurs twice.", item->string);
         }
     }
     return true;
@@ -225,18 +197,14 @@ static bool members_known(struct req *r, const struct json_member *members, size
 
 bool json_read(struct req *r, const struct json_member *members, size_t n)
 {
-    cJSON *json = parse_body(r);
-    bool ok = json && members_known(r, members, n, json);
+    cJSON *json = NULL;
+    bool ok = parse_body(r, &json) && members_known(r, members, n, json);
 
     for (size_t i = 0; i < n && ok; i++) {
         const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, members[i].name);
 
-        if (item) {
-            ok = members[i].number ? read_number(r, &members[i], item) : read_text(r, &members[i], item);
-        } else if (members[i].required) {
-            refuse(r, PROBLEM_INVALID_BODY, "\"%s\" is missing.", members[i].name);
-            ok = false;
-        }
+        if (item) ok = members[i].number ? read_number(r, &members[i], item) : read_text(r, &members[i], item);
+        else if (members[i].required) ok = refuse(r, PROBLEM_INVALID_BODY, "\"%s\" is missing.", members[i].name);
     }
     cJSON_Delete(json);
     return ok;

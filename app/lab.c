@@ -158,22 +158,14 @@ static bool fan_out_mode(struct req *r, struct fan_out *f)
     for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
         if (mode.at ? slice_is(mode, modes[i]) : i == 0) f->mode = modes[i];
     }
-    if (!f->mode) {
-        respond_problem(r, PROBLEM_BAD_PARAMETER, "\"mode\" must be together, sequence, limit or blocking.");
-        return false;
-    }
+    if (!f->mode) return respond_problem(r, PROBLEM_BAD_PARAMETER, "\"mode\" must be together, sequence, limit or blocking.");
     if (strcmp(f->mode, "together") == 0 || strcmp(f->mode, "blocking") == 0) f->limit = f->n;
     if (strcmp(f->mode, "sequence") == 0) f->limit = 1;
     f->in_place = app_options->blocking || strcmp(f->mode, "blocking") == 0;
-    if (f->in_place && upstream_leads_home()) {
-        respond_problem(r, PROBLEM_WOULD_DEADLOCK, NULL);
-        return false;
-    }
-    if (f->in_place && f->n * f->ms > BLOCK_MAX_MS) {
-        respond_problem(r, PROBLEM_BAD_PARAMETER, "Everybody else would have to wait: \"n\" times \"ms\" must be at most %d.",
-                        BLOCK_MAX_MS);
-        return false;
-    }
+    if (f->in_place && upstream_leads_home()) return respond_problem(r, PROBLEM_WOULD_DEADLOCK, NULL);
+    if (f->in_place && f->n * f->ms > BLOCK_MAX_MS)
+        return respond_problem(r, PROBLEM_BAD_PARAMETER,
+                               "Everybody else would have to wait: \"n\" times \"ms\" must be at most %d.", BLOCK_MAX_MS);
     return true;
 }
 
@@ -286,10 +278,7 @@ struct lost_update {
     struct withdrawal withdrawals[WITHDRAWALS];
 };
 
-static void toys_withdrawn(struct req *r);
-static void accounts_opened(struct req *r);
-static void transfers_made(struct req *r);
-static void payer_fetched(struct req *r);
+static step_fn toys_withdrawn, accounts_opened, transfers_made, payer_fetched;
 
 /* The wait is over, and the balance that was read is old news. */
 static void toy_waited(struct part *part)

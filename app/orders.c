@@ -210,8 +210,7 @@ static void order_answer(struct req *r)
     respond_json(r, http_status, order_json(o, status, s->order.now.ms));
 }
 
-static void order_awaited(struct req *r);
-static void order_looked_at(struct req *r);
+static step_fn order_awaited, order_looked_at;
 
 /* The order is known as it was a moment ago: answer, or wait and look again. */
 static void order_show(struct req *r)
@@ -332,10 +331,7 @@ static bool order_from_json(struct req *r, struct db_order *o)
     if (!json_read(r, members, 2)) return false;
 
     const struct pizza *pizza = pizza_named(o->order.flavor);
-    if (!pizza) {
-        refuse(r, PROBLEM_INVALID_BODY, "There is no pizza of this \"flavor\". GET /menu lists what there is.");
-        return false;
-    }
+    if (!pizza) return refuse(r, PROBLEM_INVALID_BODY, "There is no pizza of this \"flavor\". GET /menu lists what there is.");
     o->order.price_cents = pizza->price_cents * o->order.pizzas;
     o->bake_ms = bake_ms(pizza) * o->order.pizzas;
     return true;

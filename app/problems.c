@@ -104,7 +104,7 @@ static void answer(struct req *r, enum problem p, const char *detail)
     respond_json(r, problems[p].status, problem_json(p, "detail", detail[0] ? detail : problems[p].text));
 }
 
-void respond_problem(struct req *r, enum problem p, const char *detail, ...)
+bool respond_problem(struct req *r, enum problem p, const char *detail, ...)
 {
     char text[512] = "";
     va_list args;
@@ -113,6 +113,7 @@ void respond_problem(struct req *r, enum problem p, const char *detail, ...)
     if (detail) vsnprintf(text, sizeof text, detail, args);
     va_end(args);
     answer(r, p, text);
+    return false;
 }
 
 /* ---- a refusal that waits for the token to be looked up -------------------------------------------------------------------------- */
@@ -131,23 +132,21 @@ static void refusal_authenticated(struct req *r)
     else answer(r, f->problem, f->detail);
 }
 
-void refuse(struct req *r, enum problem p, const char *detail, ...)
+bool refuse(struct req *r, enum problem p, const char *detail, ...)
 {
     va_list args;
 
     r->state = NULL; /* what the handler had begun is of no use any more */
     struct refusal *f = req_alloc(r, sizeof *f);
-    if (!f) return;
+    if (!f) return false;
     f->problem = p;
     va_start(args, detail);
     if (detail) vsnprintf(f->detail, sizeof f->detail, detail, args);
     va_end(args);
-    if (http_field(&r->msg, "authorization").at == NULL) {
-        answer(r, p, f->detail);
-        return;
-    }
     f->who.token = bearer_token(r);
-    db_authenticate(&f->who, await(r, refusal_authenticated));
+    if (http_field(&r->msg, "authorization").at) db_authenticate(&f->who, await(r, refusal_authenticated));
+    else answer(r, p, f->detail);
+    return false;
 }
 
 /* ---- whose problem is it? ------------------------------------------------------------------------------------------------------------ */
