@@ -91,7 +91,7 @@ struct viewer {
     struct trace_counters counters; /* as they were at the last tick */
 };
 
-static LIST_HEAD(, viewer) viewers;
+static LIST_HEAD(viewers, viewer) viewers;
 static uint64_t viewers_len;
 
 static void tick(struct req *r);
@@ -100,7 +100,7 @@ static void viewer_enter(struct viewer *v)
 {
     LIST_INSERT_HEAD(&viewers, v, link);
     viewers_len++;
-    trace_viewer(true);
+    trace_watched(true);
     trace_laps_watch(&v->laps);
 }
 
@@ -109,7 +109,7 @@ static void viewer_leave(struct viewer *v)
     LIST_REMOVE(v, link);
     viewers_len--;
     trace_laps_unwatch(&v->laps);
-    trace_viewer(false);
+    trace_watched(viewers_len > 0);
 }
 
 /* Nothing will happen, until somebody asks for something. */
@@ -120,9 +120,7 @@ static bool nothing_is_on_its_way(void)
 
 void loop_viewers_wake(void)
 {
-    struct viewer *v;
-
-    LIST_FOREACH (v, &viewers, link) {
+    for (struct viewer *v = LIST_FIRST(&viewers); v; v = LIST_NEXT(v, link)) {
         if (!v->resting || !timer_pending(&v->waiter.timer)) continue;
         v->resting = false;
         v->due_ns = loop_now_ns() + TICK_NS;

@@ -110,11 +110,8 @@ static void oven_bake(const struct order *o, int64_t due_ns)
 
 void oven_tell(void (*tell)(const struct baking *b, void *to), void *to, unsigned max)
 {
-    struct bake *b;
-
     for (size_t i = 0; i < sizeof oven / sizeof *oven; i++) {
-        LIST_FOREACH (b, &oven[i], beside) {
-            if (!max--) return;
+        for (struct bake *b = LIST_FIRST(&oven[i]); b && max; b = LIST_NEXT(b, beside), max--) {
             b->told = true;
             tell(&(struct baking){.order_id = b->order_id, .what = b->what, .began_ns = b->began_ns, .due_ns = b->timer.due_ns},
                  to);

@@ -124,13 +124,10 @@ static struct questions *with_key(int64_t key)
 
 struct question *question_find(int64_t key, bool (*same)(const struct question *q, const void *as), const void *as)
 {
-    struct question *q;
+    struct question *q = SLIST_FIRST(with_key(key));
 
-    SLIST_FOREACH(q, with_key(key), beside)
-    {
-        if (q->key == key && (!same || same(q, as))) return q;
-    }
-    return NULL;
+    while (q && !(q->key == key && (!same || same(q, as)))) q = SLIST_NEXT(q, beside);
+    return q;
 }
 
 static void question_answered(struct op *op)

@@ -49,7 +49,7 @@ struct conn {
 };
 
 static struct {
-    LIST_HEAD(, conn) open;
+    LIST_HEAD(open, conn) open;
     uint32_t next_id;
     route_fn *route;
     void (*on_close)(void);
@@ -371,11 +371,11 @@ static void conn_let_go(struct conn *c)
 
 size_t conns_make_room(void)
 {
-    struct conn *longest[LET_GO], *c;
+    struct conn *longest[LET_GO];
     int64_t since_ns = loop_now_ns() - LET_GO_NS;
     size_t most = counters.connections / 8 < LET_GO ? counters.connections / 8 + 1 : LET_GO, n = 0, before = counters.connections;
 
-    LIST_FOREACH (c, &conns.open, link) {
+    for (struct conn *c = LIST_FIRST(&conns.open); c; c = LIST_NEXT(c, link)) {
         if (!conn_is_idle(c) || c->a.since_ns > since_ns || (n == most && c->a.since_ns >= longest[n - 1]->a.since_ns)) continue;
         size_t at = n < most ? n++ : n - 1;
         for (; at && longest[at - 1]->a.since_ns > c->a.since_ns; at--) longest[at] = longest[at - 1];

@@ -37,7 +37,7 @@ struct work {
 };
 
 static struct {
-    LIST_HEAD(, work) live, free;
+    LIST_HEAD(works, work) live, free;
     size_t free_len;
     bool draining;
 } works;
@@ -369,9 +369,7 @@ void stream_end(struct req *r)
 
 void reqs_tell(void (*tell)(const struct req_told *told, void *to), void *to, unsigned max)
 {
-    struct work *w;
-
-    LIST_FOREACH (w, &works.live, link) {
+    for (struct work *w = LIST_FIRST(&works.live); w; w = LIST_NEXT(w, link)) {
         if (!w->r.route) continue;
         if (!max--) return;
         if (!w->r.recorded && !w->r.viewer) w->r.recorded = trace_latecomer();

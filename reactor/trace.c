@@ -170,7 +170,6 @@ static struct {
     struct trace_record ring[RECORDS];
     uint64_t written;
     int64_t began_ns;
-    unsigned viewers;
     bool narrate, color;
     int64_t sample_until_ns;
     unsigned requests_left, laps_left, orders_left, records_left;
@@ -253,11 +252,9 @@ static void record_lap(int ready, int64_t slept_ns)
     trace_record(TRACE_WOKE, (uint32_t)ready, 0, NULL, slept_ns);
 }
 
-void trace_viewer(bool comes)
+void trace_watched(bool watched)
 {
-    if (comes) recorder.viewers++;
-    else recorder.viewers--;
-    trace_on = recorder.narrate || recorder.viewers > 0;
+    trace_on = recorder.narrate || watched;
     recorder.lap_shown = recorder.narrate;
 }
 
@@ -340,7 +337,7 @@ static void count_answer(const char *route, int status)
 static struct {
     uint64_t lap_bucket[LAP_BUCKETS + 1];
     int64_t stall_ns;
-    LIST_HEAD(, lap_watch) lap_watches;
+    LIST_HEAD(lap_watches, lap_watch) lap_watches;
     /* of the lap in progress */
     int64_t step_from_ns, slowest_ns;
     const char *slowest;
@@ -417,14 +414,13 @@ static void loop_completed(const struct op *op)
 
 static void loop_lap_ended(int64_t worked_ns)
 {
-    struct lap_watch *w;
     unsigned bucket = 0;
 
     for (int64_t most_ns = LAP_FIRST_NS; worked_ns > most_ns && bucket < LAP_BUCKETS; most_ns *= 4) bucket++;
     seen.lap_bucket[bucket]++;
     counters.worked_ns += (uint64_t)worked_ns;
     if (trace_on && recorder.lap_shown) trace_record(TRACE_SLEEP, 0, 0, seen.slowest, worked_ns);
-    LIST_FOREACH (w, &seen.lap_watches, link) {
+    for (struct lap_watch *w = LIST_FIRST(&seen.lap_watches); w; w = LIST_NEXT(w, link)) {
         if (worked_ns > w->longest_ns) w->longest_ns = worked_ns;
     }
     if (!seen.stall_ns || worked_ns < seen.stall_ns) return;

@@ -104,8 +104,8 @@ uint32_t trace_latecomer(void);
 /* An order goes into the oven: is it in the sample? */
 bool trace_order(void);
 
-/* Somebody comes to watch, or leaves. */
-void trace_viewer(bool comes);
+/* Does anybody watch, now that one has come or left? */
+void trace_watched(bool watched);
 
 /* Copy the records from number *next on; *next moves on to the newest. Of more than max, the newest are copied: `lost` is how many
  * are not, or had been overwritten already. */

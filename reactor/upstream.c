@@ -33,9 +33,9 @@ struct link {
 static struct {
     char host[256], port[8], authority[272], prefix[128]; /* of the courier's URL */
     bool blocking;
-    LIST_HEAD(, link) idle; /* the pool, warmest first */
-    LIST_HEAD(, link) open; /* all of them */
-    TAILQ_HEAD(, upstream_call) line;
+    LIST_HEAD(idle, link) idle; /* the pool, warmest first */
+    LIST_HEAD(open, link) open; /* all of them */
+    TAILQ_HEAD(line, upstream_call) line;
     char input[16384];
 } up = {.line = TAILQ_HEAD_INITIALIZER(up.line)};
 
@@ -299,12 +299,10 @@ static int socket_towards(const struct address *a, int flags)
 
 bool upstream_is_calling(const struct sockaddr_in *from)
 {
-    struct link *l;
+    struct link *l = LIST_FIRST(&up.open);
 
-    LIST_FOREACH (l, &up.open, opened) {
-        if (l->port == from->sin_port) return true;
-    }
-    return false;
+    while (l && l->port != from->sin_port) l = LIST_NEXT(l, opened);
+    return l != NULL;
 }
 
 /* An attempt at one address. UPSTREAM_OK: it is under way. */
