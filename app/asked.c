@@ -2,6 +2,7 @@
 #include "app/app.h"
 #include "text/grammar.h"
 
+#include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,16 +77,12 @@ struct slice query_param(const struct req *r, const char *name)
 bool query_number(struct req *r, const char *name, int64_t fallback, int64_t min, int64_t max, int64_t *out)
 {
     struct slice value = query_param(r, name);
-    uint64_t n;
+    uint64_t n = (uint64_t)fallback;
 
-    *out = fallback;
-    if (!value.at) return true;
-    if (whole_number(value, &n) && n >= (uint64_t)min && n <= (uint64_t)max) {
-        *out = (int64_t)n;
-        return true;
-    }
-    return refuse(r, PROBLEM_BAD_PARAMETER, "\"%s\" must be a whole number from %lld to %lld.", name, (long long)min,
-                  (long long)max);
+    if (value.at && (!whole_number(value, &n) || n < (uint64_t)min || n > (uint64_t)max))
+        return refuse(r, PROBLEM_BAD_PARAMETER, "\"%s\" must be a whole number from %" PRId64 " to %" PRId64 ".", name, min, max);
+    *out = (int64_t)n;
+    return true;
 }
 
 /* What cannot be honoured is ignored (RFC 7240 2). */

@@ -212,26 +212,23 @@ bool json_read(struct req *r, const struct json_member *members, size_t n)
 
 /* ---- out --------------------------------------------------------------------------------------------------------------------------- */
 
-#define INTEGER_SIZE 24
-
-static const char *digits(char text[INTEGER_SIZE], int64_t n)
+/* Until the next one. */
+static const char *digits(int64_t n)
 {
-    snprintf(text, INTEGER_SIZE, "%" PRId64, n);
+    static char text[24];
+
+    snprintf(text, sizeof text, "%" PRId64, n);
     return text;
 }
 
 void json_add_integer(cJSON *object, const char *name, int64_t n)
 {
-    char text[INTEGER_SIZE];
-
-    cJSON_AddRawToObject(object, name, digits(text, n));
+    cJSON_AddRawToObject(object, name, digits(n));
 }
 
 cJSON *json_integer(int64_t n)
 {
-    char text[INTEGER_SIZE];
-
-    return cJSON_CreateRaw(digits(text, n));
+    return cJSON_CreateRaw(digits(n));
 }
 
 void json_append(cJSON *list, cJSON *item)
