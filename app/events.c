@@ -90,9 +90,7 @@ static struct news *news_new(int64_t account_id, struct event_cursor cursor)
 
 static void news_ask(struct question *q)
 {
-    struct news *n = (struct news *)(void *)q;
-
-    db_order_events(&n->events, &q->op);
+    db_order_events(&HOLDER(news, question, q)->events, &q->op);
 }
 
 static void news_leave(struct news *n)

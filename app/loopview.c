@@ -166,7 +166,7 @@ static void tell_alive(const struct req_told *t, void *list)
     char head[sizeof((struct trace_record *)0)->name];
 
     if (!t->what || t->r->viewer) return;
-    cJSON *json = tell_row(list, t->number);
+    cJSON *json = tell_row(list, t->r->recorded);
     snprintf(head, sizeof head, "%.*s %.*s", (int)method.len, method.at, (int)target.len, target.at);
     json_append(json, json_integer(req_conn(t->r)));
     json_append(json, cJSON_CreateString(head));

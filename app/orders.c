@@ -243,9 +243,7 @@ struct look {
 
 static void look_ask(struct question *q)
 {
-    struct look *l = (struct look *)(void *)q;
-
-    db_get_order(&l->order, &q->op);
+    db_get_order(&HOLDER(look, question, q)->order, &q->op);
 }
 
 static void order_awaited(struct req *r)

@@ -374,7 +374,6 @@ void reqs_tell(void (*tell)(const struct req_told *told, void *to), void *to, un
         if (!max--) return;
         if (!w->r.recorded && !w->r.viewer) w->r.recorded = trace_latecomer();
         tell(&(struct req_told){.r = &w->r,
-                                .number = w->r.recorded,
                                 .step = w->step.name,
                                 .what = w->waiting ? w->op.what : NULL,
                                 .began_ns = w->answer.began_ns,

@@ -89,7 +89,6 @@ uint32_t req_conn(const struct req *r); /* the number of its connection; 0: the 
  * recording from now on. */
 struct req_told {
     const struct req *r;
-    uint32_t number;            /* in the recording; 0: it is not there */
     const char *step;           /* that is running, or follows when it has waited */
     const char *what;           /* it waits for; NULL: it does not */
     int64_t began_ns, since_ns; /* its first byte; its waiting. On clock_ns() */
