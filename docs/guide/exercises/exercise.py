@@ -28,6 +28,7 @@ AWAIT = HERE.parent / "await"
 LOCALE = os.environ.get("LC_ALL") or os.environ.get("LC_MESSAGES") or os.environ.get("LANG", "")
 LANGUAGE = "pt" if LOCALE.startswith("pt") else "en"
 DEADLINE = 10.0
+FORBIDDEN = 69  # how 7-uring ends if the kernel forbids it
 
 WORDS = {
     "en": {
@@ -36,7 +37,8 @@ WORDS = {
         "set up": "Set up in {where}. Change {file} there (to build it: make -C {where}); the same command checks it.\n\n{task}\n\nNow, as it is:\n",
         "wrong": "Not yet: {why}", "right": "Done.\n\n{after}\n\nOne way to do it: {reference}",
         "builds not": "it does not compile:\n{why}", "dies": "the server ended by itself, with status {status}: {log}",
-        "deaf": "the server did not say where it listens", "unknown": "There is no exercise {number}.",
+        "deaf": "the server did not say where it listens", "forbidden": "the kernel forbids io_uring here; this one wants another machine.",
+        "unknown": "There is no exercise {number}.",
         "again": "(To begin again: rm -r {where})",
     },
     "pt": {
@@ -45,7 +47,8 @@ WORDS = {
         "set up": "Pronto em {where}. Mude {file} lá (para compilar: make -C {where}); o mesmo comando confere.\n\n{task}\n\nPor enquanto, como está:\n",
         "wrong": "Ainda não: {why}", "right": "Feito.\n\n{after}\n\nUma solução possível: {reference}",
         "builds not": "não compila:\n{why}", "dies": "o servidor terminou sozinho, com status {status}: {log}",
-        "deaf": "o servidor não disse onde escuta", "unknown": "Não existe o exercício {number}.",
+        "deaf": "o servidor não disse onde escuta", "forbidden": "aqui o kernel proíbe o io_uring; este exercício precisa de outra máquina.",
+        "unknown": "Não existe o exercício {number}.",
         "again": "(Para recomeçar: rm -r {where})",
     },
 }
@@ -75,8 +78,11 @@ class Step:
                                             start_new_session=True)
         found = re.search(r":(\d+)$", self.process.stdout.readline().strip())
         if not found:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
+            why = "forbidden" if self.process.returncode == FORBIDDEN else "deaf"
             self.stop()
-            raise Wrong(WORDS["en"]["deaf"], WORDS["pt"]["deaf"])
+            raise Wrong(WORDS["en"][why], WORDS["pt"][why])
         self.port = int(found[1])
 
     def stop(self):
