@@ -51,6 +51,7 @@ MASKS = [(re.compile(pattern, re.MULTILINE), name) for pattern, name in (
     (r"(\bwaited_ms\":)\d+(\.\d+)?", r"\1<ms>"),
     (r" *\d+\.\d+( ?(ms|s)\b| to )", r" <time>\1"),
     (r"\b\d[\d,]* KiB\b", "<n> KiB"),
+    (r"\bin \d+ groups\b", "in <n> groups"),  # who comes together is a matter of chance
     (r"\|[= ]+\|", "|<bar>|"),  # times, drawn
     (r"\b(127\.0\.0\.1|\[::1\]):\d{5}\b", r"\1:<port>"),
     (r"\bpid \d+", "pid <pid>"),
