@@ -413,7 +413,7 @@ def test_a_block_of_the_guide_says_whose_it_is(name):
         assert before[line - 1:line + 1] == [f"**{block.terminal}**", ""], f"{name}, line {block.line}: in which terminal?"
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if "03-ask-everybody" in name])
+@pytest.mark.parametrize("name", [name for name in READERS if re.search("/(03-ask-everybody|16-completions)", name)])
 def test_the_guide_quotes_the_figures_that_were_measured(name):
     measured = text_of("docs/guide/compare.txt").splitlines()
     quoted = [[cell.strip("`").replace(".", ",") for cell in row] for row in rows(name, 5) if row[1][-1:].isdigit()]
