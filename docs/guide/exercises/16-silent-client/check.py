@@ -38,6 +38,8 @@ def ask_at_once(step, crowd):
     for sock in crowd:
         sock.sendall(request("/now"))
     all_heard = all(heard(sock, 1) for sock in crowd)
+    while step.state() == "R" and time.monotonic() - since < 0.8:  # asleep, it has ordered what comes next from everybody
+        time.sleep(0.001)
     os.kill(step.process.pid, signal.SIGSTOP)
     try:
         for sock in crowd if all_heard else []:
