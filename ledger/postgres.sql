@@ -281,7 +281,7 @@ BEGIN
     RETURN NOT pg_is_in_recovery();
 END $$;
 
--- Whether others can reach us by LISTEN. A pooler may not let us: then it is switched off, ?options=-c%20forno.listen=off in the URL.
+-- Whether others can reach us by LISTEN. A pooler may not let us: then it is switched off, ?options=-c%20forno.listen%3Doff in the URL.
 CREATE FUNCTION forno.listen() RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('forno.listen', true) = 'off' THEN
