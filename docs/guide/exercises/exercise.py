@@ -3,7 +3,8 @@
 it.
 
 Each lies in a folder N-name: README.md and README.pt-BR.md (the task; what lies behind its last heading is told after success),
-check.py, reference.patch (one way to do it) and cheats/*.patch (what must not pass). check.py has a function check() that raises
+check.py, reference.patch (one way to do it), cheats/*.patch (what must not pass) and perhaps given.patch (what the copy has already of
+what is asked for). check.py has a function check() that raises
 Wrong, and says what is worked on: STEP, one of the small servers; PROGRAM, one of the handlers of await/; or FORNO, files of the
 server itself. It is given the server that runs, or the program's path."""
 
@@ -181,6 +182,9 @@ class Exercise:
     def set_up(self, where):
         if self.work:
             copy_forno(where)
+            if (given := self.folder / "given.patch").exists():
+                subprocess.run(["git", "apply", "-C1", given], cwd=where, check=True, env={
+                    **os.environ, "GIT_CEILING_DIRECTORIES": str(where.resolve().parent)})  # no repository around it is meant
             return
         shutil.copytree(AWAIT if self.program else STEPS, where,
                         ignore=lambda _, names: {n for n in names if n != "Makefile" and n[-2:] not in (".c", ".h")})
