@@ -420,6 +420,13 @@ def test_the_guide_quotes_the_figures_that_were_measured(name):
     assert len(quoted) == 2 and all(row in [line.split() for line in measured] for row in quoted), quoted
 
 
+def test_the_guide_quotes_the_given_half_as_it_is():
+    patch = text_of("docs/guide/exercises/18-meeting-list/given.patch")
+    given = "".join(line[1:] for line in patch.splitlines(keepends=True) if line.startswith("+"))
+    quoted = [block.text for block in blocks("docs/guide/en/18-meeting-list.md") if block.language == "c"]
+    assert len(quoted) == 2 and all(text in given for text in quoted)
+
+
 def test_no_document_is_left_in_one_language_by_accident():
     translated = [name for name in READERS if name != english(name)]
     assert sorted(map(english, translated)) == sorted(ENGLISH)
