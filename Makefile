@@ -68,6 +68,7 @@ help:
 	@echo 'make steps    eight small servers, each waiting in another way: docs/guide/steps'
 	@echo 'make compare  these eight and Forno under the same load, on this machine; QUICK=1: within a minute'
 	@echo 'make exercise the exercises of the guide; N=1: begin one, or have it checked'
+	@echo 'make pair     a primary and a standby of PostgreSQL, to be tried and broken: chapter 17 of the guide'
 	@echo 'make roads    SQLite and PostgreSQL under the same load, in one table; four minutes; wants make need-postgres'
 	@echo 'make failover PostgreSQL: the primary dies under load, its standby takes over; and the same without confirmation, to compare'
 	@echo 'make format   apply clang-format'
@@ -361,7 +362,7 @@ clean:
 
 .PHONY: all bench break check check-steps clean clean-steps compare compile-commands compiles corpora demo \
   exercise failover follow format fuzz fuzz-keep help install layering llhttp mend model need-build \
-  need-check need-fuzz need-lab need-page need-postgres need-proxies need-steps need-test roads run \
+  need-check need-fuzz need-lab need-page need-postgres need-proxies need-steps need-test pair roads run \
   run-asan run-fuzz run-torture run-tsan screenshots siege steps test torture tsan uninstall
 
 # ---- the guide: its steps, their comparison, its exercises -----------------------------------------------------------------------
@@ -392,6 +393,10 @@ build/guide/%: docs/guide/%.c Makefile
 compare: need-build steps
 	@$(MAKE) -s --no-print-directory server build/guide/load
 	@$(PYTHON) docs/guide/compare.py $(if $(QUICK),--quick) $(if $(CHECK),--check) $(COMPARE_ARGS)
+
+# Two PostgreSQLs, for the guide's chapter 17, until Ctrl-C. DO=freeze, thaw, kill, promote: what is to happen to them.
+pair:
+	@$(PYTHON) docs/guide/pair.py $(DO)
 
 # The exercises of the guide: a list; N=1 sets one up in exercises/, which make clean leaves alone, or checks what has become of it.
 exercise: need-steps

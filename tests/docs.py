@@ -54,6 +54,7 @@ MASKS = [(re.compile(pattern, re.MULTILINE), name) for pattern, name in (
     (r"\bin \d+ groups\b", "in <n> groups"),  # who comes together is a matter of chance
     (r"\|[= ]+\|", "|<bar>|"),  # times, drawn
     (r"\b(127\.0\.0\.1|\[::1\]):\d{5}\b", r"\1:<port>"),
+    (r"\b\d+( of the \d+\b)", r"<n>\1"),
     (r"\bpid \d+", "pid <pid>"),
     (r"^\[(\d+)\] \d+$", r"[\1] <pid>"),
 )]
