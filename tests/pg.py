@@ -103,8 +103,8 @@ class Workshop:
         self.made.clear()
 
     def as_user(self):
-        return dict(user=self.user.pw_uid, group=self.user.pw_gid, extra_groups=[], cwd=self.folder,
-                    env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C"})
+        who = {} if os.getuid() else dict(user=self.user.pw_uid, group=self.user.pw_gid, extra_groups=[])  # only root may say so
+        return dict(**who, cwd=self.folder, env={"PATH": os.environ["PATH"], "HOME": str(self.folder), "LC_ALL": "C"})
 
     def run(self, program, *arguments):
         done = subprocess.run([self.bin / program, *map(str, arguments)], capture_output=True, text=True, timeout=2 * PROMPT, **self.as_user())
