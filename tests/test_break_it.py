@@ -192,9 +192,9 @@ def traps_of_the_source():
     return traps
 
 
-@pytest.mark.parametrize("readme, heading", [("README.md", "The traps"), ("README.pt-BR.md", "As armadilhas")])
-def test_every_trap_of_the_source_has_a_break_or_a_reason(readme, heading):
-    table = {cells[0].strip("`"): cells for cells in rows((LAB / readme).read_text(), heading)}
+@pytest.mark.parametrize("answers, heading", [("answers.md", "The traps"), ("answers.pt-BR.md", "As armadilhas")])
+def test_every_trap_of_the_source_has_a_break_or_a_reason(answers, heading):
+    table = {cells[0].strip("`"): cells for cells in rows((LAB / answers).read_text(), heading)}
     traps = traps_of_the_source()
     assert len(traps) > 25, f"expected to find the traps, found {traps}"
     for file, text in traps:
@@ -208,9 +208,9 @@ def test_every_trap_of_the_source_has_a_break_or_a_reason(readme, heading):
     assert broken == {1, 3, 4, 5, 6, 9, 10, 11}, f"got {broken}"
 
 
-@pytest.mark.parametrize("readme, heading", [("README.md", "Which test catches which bug"), ("README.pt-BR.md", "Que teste pega que bug")])
-def test_every_classic_bug_is_caught_by_a_test_that_exists(readme, heading):
-    table, names = rows((LAB / readme).read_text(), heading), all_tests()
+@pytest.mark.parametrize("answers, heading", [("answers.md", "Which test catches which bug"), ("answers.pt-BR.md", "Que teste pega que bug")])
+def test_every_classic_bug_is_caught_by_a_test_that_exists(answers, heading):
+    table, names = rows((LAB / answers).read_text(), heading), all_tests()
     assert len(table) == 22
     for bug, tests in table:
         named = re.findall(r"`(test_\w+(?:::|: )test_\w+)`", tests)
