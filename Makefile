@@ -242,7 +242,7 @@ build/fuzz/fuzz_%:
 # ---- the lab of bugs: docs/break-it/README.md -------------------------------------------------------------------------------
 
 need-lab:
-	$(call need,$(DEBS_TEST))
+	$(call need,$(DEBS_TEST) iproute2)
 break mend: need-lab
 	@$(PYTHON) docs/break-it/lab.py $@ $(N)
 
