@@ -18,7 +18,7 @@
 #define OPTIONS_MAX 64
 #define CONNECT_NS NS_PER_S       /* for one address: who does not answer by then is not there */
 #define PREPARE_NS (4 * NS_PER_S) /* for one that has said something: a greeting takes several ways there and back */
-#define REST_NS (50 * NS_PER_MS)  /* before all hosts are tried again; twice as long each time, up to */
+#define REST_NS (50 * NS_PER_MS)  /* before all hosts are tried again, or a group is; twice as long each time, up to */
 #define REST_MAX_NS NS_PER_S
 #define QUIET_NS (60 * NS_PER_S) /* the timer of a lane with nothing to wait for */
 
@@ -223,12 +223,24 @@ static void drop(struct lane *l)
     l->naming = l->preparing = l->leaving = false;
 }
 
-/* Try the next address, or the next host; when all have been tried, rest before that: longer each time, and not all at the same moment. */
+/* Longer each time, and not all at the same moment. */
+static int64_t rest_ns(unsigned times)
+{
+    int64_t ns = times > 5 ? REST_MAX_NS : REST_NS << times >> 1;
+
+    return ns / 2 + randombytes_uniform((uint32_t)(ns / 2 + 1));
+}
+
+void lane_rest(struct lane *l, unsigned times)
+{
+    l->rest_until_ns = loop_now_ns() + rest_ns(times);
+    if (l->state == DB_LANE_IDLE) timer_start(&l->timer, l->rest_until_ns); /* its lap is what we want of it */
+}
+
+/* Try the next address, or the next host; when all have been tried, rest before that. */
 static void again_later(struct lane *l)
 {
-    unsigned rounds = l->fails / lanes.hosts_len;
     bool all_tried = l->fails && l->fails % lanes.hosts_len == 0 && l->address == l->addresses_len;
-    int64_t rest_ns = !all_tried ? 0 : rounds > 5 ? REST_MAX_NS : REST_NS << (rounds - 1);
 
     drop(l);
     if (l->address == l->addresses_len) {
@@ -236,7 +248,7 @@ static void again_later(struct lane *l)
         l->address = l->addresses_len = 0;
     }
     l->state = DB_LANE_BACKING_OFF;
-    l->deadline_ns = clock_ns() + rest_ns / 2 + randombytes_uniform((uint32_t)(rest_ns / 2 + 1));
+    l->deadline_ns = clock_ns() + (all_tried ? rest_ns(l->fails / lanes.hosts_len) : 0);
     timer_start(&l->timer, l->deadline_ns);
 }
 
@@ -256,6 +268,8 @@ void lane_lose(struct lane *l, const char *why)
     l->fails++;
     l->address = l->addresses_len; /* whoever listens at the same name's next address may wait for his turn */
     again_later(l);
+    /* Trap: the retry without a rest. Others may find a connection for us at once; and if it is what we send that loses it, so once more. */
+    lane_rest(l, l->fails / lanes.hosts_len);
     l->user->lost(l, working);
 }
 
@@ -497,8 +511,9 @@ static void synced(struct lane *l)
         l->fails = 0;
     }
     l->state = DB_LANE_IDLE;
+    if (l->rest_until_ns > loop_now_ns()) timer_start(&l->timer, l->rest_until_ns); /* so that somebody is awake then */
     if (!prepared) l->user->answered(l);
-    if (!lane_idle(l)) return;
+    if (l->state != DB_LANE_IDLE) return;
     clear_results(l);
     if (l->leaving) go(l, (l->host + 1) % lanes.hosts_len);
 }

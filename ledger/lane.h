@@ -32,9 +32,9 @@ struct lane {
     bool naming, preparing, opened, leaving; /* naming: its host's name is being looked up */
     bool far;                                /* while it connects: its host has said something, so it is there */
     struct watch watch;
-    uint32_t wanted;    /* what to watch for as soon as there is a watch again */
-    struct timer timer; /* always pending: a deadline, or the end of a rest */
-    int64_t deadline_ns;
+    uint32_t wanted;                    /* what to watch for as soon as there is a watch again */
+    struct timer timer;                 /* always pending: a deadline, or the end of a rest */
+    int64_t deadline_ns, rest_until_ns; /* rest: nothing is sent before */
     unsigned host, fails; /* which one; attempts that failed and connections that broke since a group was last answered */
     struct lane *next;
     struct address addresses[ADDRESSES_MAX];
@@ -68,12 +68,15 @@ void lane_close(struct lane *l);
 /* Ready for a group? */
 static inline bool lane_idle(const struct lane *l)
 {
-    return l->state == DB_LANE_IDLE;
+    return l->state == DB_LANE_IDLE && loop_now_ns() >= l->rest_until_ns;
 }
 
 /* Count one more statement that the user has sent on l->conn; `sent` as libpq has it. What cannot be sent loses the lane with the Sync. */
 void lane_put(struct lane *l, int sent);
 void lane_sync(struct lane *l, int64_t answer_ns); /* who has not answered by then is lost */
+
+/* What could not be done a moment ago is not tried again at once: longer each time. */
+void lane_rest(struct lane *l, unsigned times);
 
 /* Away from here, to another host: it is of no use. */
 void lane_lose(struct lane *l, const char *why);

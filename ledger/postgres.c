@@ -21,6 +21,7 @@
 #define PATIENCE_NS (5 * NS_PER_S) /* for which a job waits for better times */
 /* Trap: nobody confirms. When commits wait for a standby, and there is none any more, they wait for ever: it takes a deadline. */
 #define ANSWER_NS (4 * NS_PER_S) /* for which a group waits for the Sync */
+#define LOCK_NS (2 * NS_PER_S)   /* lock_timeout, see SESSION in postgres.sql */
 #define LOOK_NS NS_PER_S         /* how often we look what others have changed, when they cannot tell us */
 
 EMBED(postgres_sql, "ledger/postgres.sql");
@@ -32,8 +33,6 @@ static struct {
         struct op *group[LANE_GROUP_MAX]; /* under way */
         size_t group_len;
         int64_t sent_ns;
-        size_t
-            one_by_one; /* so many of the next go alone: together they could not be committed, and nobody knows whose fault it was */
     } queues[LANES];
     size_t waiting, group_max;
     struct timer patience;
@@ -72,6 +71,13 @@ static struct op *queue_pop(struct queue *q)
 {
     road.waiting--;
     return ops_take(&q->ops);
+}
+
+static void queue_push(struct queue *q, struct op *op)
+{
+    if (!timer_pending(&road.patience)) timer_start(&road.patience, loop_now_ns() + PATIENCE_NS);
+    ops_push(&q->ops, op);
+    road.waiting++;
 }
 
 static void queue_put_back(struct queue *q, struct op *op)
@@ -137,9 +143,7 @@ static void submit(struct db_job *job, struct op *op)
         give_up(op, full ? DB_QUEUE_FULL : DB_NO_MEMORY); /* trap: completing inside the call that started it */
         return;
     }
-    if (!timer_pending(&road.patience)) timer_start(&road.patience, job->asked_ns + PATIENCE_NS);
-    ops_push(&queue_of(l)->ops, op);
-    road.waiting++;
+    queue_push(queue_of(l), op);
 }
 
 /* ---- groups ---------------------------------------------------------------------------------------------------------------------------------- */
@@ -161,19 +165,18 @@ static void send_group(struct lane *l)
 {
     struct queue *q = queue_of(l);
     enum pg_way way = (enum pg_way)(l - road.lanes);
-    size_t most = way == PG_NEWS || way == PG_SLOW || q->one_by_one ? 1 : way == PG_READS ? LANE_GROUP_MAX : road.group_max;
+    size_t most = way == PG_NEWS || way == PG_SLOW ? 1 : way == PG_READS ? LANE_GROUP_MAX : road.group_max;
 
     if (!lane_idle(l) || !q->ops.first) return;
-    if (q->one_by_one) q->one_by_one--;
     q->group_len = 0;
     while (q->ops.first && q->group_len < most) {
-        struct db_job *job = job_of(q->ops.first);
-        bool alone = pg_operations[job->what].alone;
+        const struct db_job *job = job_of(q->ops.first);
+        /* A ping has no hash to be sorted by. And who was in a group that failed: whoever made it fail takes nobody along once more. */
+        bool alone = pg_operations[job->what].alone || job->what == DB_PING || job->tries;
 
         if (alone && q->group_len) break;
-        if (job->what == DB_PING && q->group_len) break; /* it has no hash to be sorted by */
         q->group[q->group_len++] = queue_pop(q);
-        if (alone || job->what == DB_PING) break;
+        if (alone) break;
     }
     if (way >= PG_WRITES) sort_group(q);
     int64_t answer_ns = ANSWER_NS;
@@ -211,7 +214,7 @@ static enum db_rc rc_of(const char *state)
     return strcmp(state, "53200") == 0 ? DB_NO_MEMORY : DB_BROKEN;
 }
 
-/* In their order, before whatever waits. */
+/* In their order, before whatever waits. Each goes alone then. */
 static void group_again(struct lane *l, const struct op *except)
 {
     struct queue *q = queue_of(l);
@@ -261,18 +264,23 @@ static void group_failed(struct lane *l)
         lane_lose(l, pq.PQerrorMessage(l->conn));
         return;
     }
-    switch (verdict_of(state)) {
-    case ANOTHER_HOST:
+    enum verdict verdict = verdict_of(state);
+    if (verdict == ANOTHER_HOST) {
         group_again(l, NULL);
         lane_lose(l, pq.PQerrorMessage(l->conn));
         return;
-    case ONCE_MORE: group_again(l, NULL); return;
-    case HIS_OWN: break;
     }
-    pg_doubt = pg_doubt || writes;
-    if (!culprit) q->one_by_one = q->group_len;
+    if (verdict == HIS_OWN) pg_doubt = pg_doubt || writes;
+    else lane_rest(l, job_of(culprit ? culprit : q->group[0])->tries + 1);
     group_again(l, culprit);
-    if (culprit) give_up(culprit, job_of(culprit)->doubtful ? DB_UNKNOWN : rc_of(state));
+    if (!culprit) return;
+    /* Once more, behind the others, if there is time to wait for a lock: to be cut off while waiting for one would lose the lane. */
+    if (verdict == ONCE_MORE && !out_of_patience(job_of(culprit), l, clock_ns() + LOCK_NS)) {
+        job_of(culprit)->tries++;
+        queue_push(q, culprit);
+    } else {
+        give_up(culprit, job_of(culprit)->doubtful ? DB_UNKNOWN : verdict == ONCE_MORE ? DB_UNREACHABLE : rc_of(state));
+    }
 }
 
 static void note_change(const struct db_job *job);

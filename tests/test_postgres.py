@@ -839,6 +839,41 @@ def test_a_group_that_fails_is_done_without_whoever_failed_it(start_server, clus
     assert_ledger_is_sound(server.db)
 
 
+def trip(sql, when, error):
+    """From now on an order for which this holds fails by that error, and its group with it."""
+    sql("CREATE SEQUENCE forno.tries; GRANT USAGE ON SEQUENCE forno.tries TO PUBLIC; "
+        "CREATE FUNCTION forno.trip() RETURNS trigger LANGUAGE plpgsql AS "
+        f"'BEGIN IF new.pizzas = 13 THEN IF {when} THEN RAISE {error}; END IF; END IF; RETURN new; END'; "
+        "CREATE TRIGGER trip BEFORE INSERT ON forno.orders FOR EACH ROW EXECUTE FUNCTION forno.trip()")
+
+
+@pytest.mark.parametrize("error", ["serialization_failure", "feature_not_supported"], ids=["to be tried again", "to be tried elsewhere"])
+def test_what_fails_at_once_is_tried_again_after_a_rest(start_server, shared_cluster, url, error):
+    """Trap: the retry without a rest. It goes well the fifth time, after 50, 100, 200 and 400 ms, or half of that."""
+    server = start_server(*RICH, db=url)
+    ana = server.customer()
+    with shared_cluster.admin(pg.database_of(url)) as sql:
+        trip(sql, "nextval(''forno.tries'') < 5", error)
+    began = time.monotonic()
+    assert ana.order(13).status == 202
+    assert time.monotonic() - began > 0.35
+
+
+def test_who_waits_for_a_lock_holds_up_nobody_for_long(start_server, shared_cluster, url):
+    """His group fails, after two seconds. The others in it, and behind it, are served before he is tried again; and no lane is lost."""
+    server = start_server("--opening-credit", "100000000000", db=url)
+    ana, *others = [server.customer(f"Number {i}") for i in range(17)]
+    with shared_cluster.admin(pg.database_of(url)) as sql, server.connect() as client, ExitStack() as crowd:
+        sql("SELECT pg_advisory_lock(forno.lock_of(%s))", ana.id)
+        client.ask("POST", "/orders", ORDER, ana.token)
+        wait_until(lambda: sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+        behind = [crowd.enter_context(server.connect()).ask("POST", "/orders", ORDER, customer.token) for customer in others]
+        assert [waiting.response().status for waiting in behind] == [202] * 16
+        assert not client.is_readable_within(0)
+        assert client.response().status == 503
+    assert ana.order().status == 202 and "is lost" not in server.stderr()
+
+
 # ---------------------------------------------------------------- kill -9
 
 def test_nothing_acknowledged_is_lost_by_kill_9(start_server, url):
