@@ -48,7 +48,8 @@ enum db_rc {
 #define DB_KEY_MAX 128  /* bytes of an idempotency key */
 #define DB_FLAVOR_MAX 24
 #define DB_AMOUNT_MAX INT64_C(9007199254740991) /* 2^53 - 1: beyond it JSON numbers are guesses */
-/* Jobs waiting; beyond it the first operation of a request gets DB_QUEUE_FULL: an unbounded queue is latency that nobody sees. */
+/* Jobs waiting for the worker, or for one lane; beyond it the first operation of a request gets DB_QUEUE_FULL: an unbounded queue is
+ * latency that nobody sees. */
 #define DB_QUEUE_MAX 1024
 
 enum db_what {

@@ -34,7 +34,7 @@ static struct {
         size_t group_len;
         int64_t sent_ns;
     } queues[LANES];
-    size_t waiting, group_max;
+    size_t group_max;
     struct timer patience;
     bool open;
     struct db_stats stats;
@@ -67,17 +67,10 @@ static struct db_job *job_of(const struct op *op)
     return op->owner;
 }
 
-static struct op *queue_pop(struct queue *q)
-{
-    road.waiting--;
-    return ops_take(&q->ops);
-}
-
 static void queue_push(struct queue *q, struct op *op)
 {
     if (!timer_pending(&road.patience)) timer_start(&road.patience, loop_now_ns() + PATIENCE_NS);
     ops_push(&q->ops, op);
-    road.waiting++;
 }
 
 static void queue_put_back(struct queue *q, struct op *op)
@@ -87,7 +80,6 @@ static void queue_put_back(struct queue *q, struct op *op)
     op->next = q->ops.first;
     q->ops.first = op;
     q->ops.count++;
-    road.waiting++;
 }
 
 /* By way of the loop: whoever is told may ask something, and would not be heard in the middle of a lane's end. */
@@ -109,17 +101,19 @@ static bool out_of_patience(const struct db_job *job, const struct lane *l, int6
 static void patience_over(struct timer *t)
 {
     int64_t now_ns = loop_now_ns();
+    bool more = false;
 
     for (struct lane *l = road.lanes; l < road.lanes + LANES; l++) {
         struct queue *q = queue_of(l);
 
         while (q->ops.first && out_of_patience(job_of(q->ops.first), l, now_ns)) {
-            struct op *op = queue_pop(q);
+            struct op *op = ops_take(&q->ops);
 
             give_up(op, job_of(op)->doubtful ? DB_UNKNOWN : DB_UNREACHABLE);
         }
+        more = more || q->ops.first;
     }
-    if (road.waiting) timer_start(t, now_ns + PATIENCE_NS / 50);
+    if (more) timer_start(t, now_ns + PATIENCE_NS / 50);
 }
 
 /* A customer's writes all go by the same lane: two lanes would wait for each other at his account. */
@@ -137,7 +131,7 @@ static void submit(struct db_job *job, struct op *op)
 
     op->owner = job;
     job->asked_ns = loop_now_ns();
-    bool full = op->first && road.waiting >= DB_QUEUE_MAX;
+    bool full = op->first && queue_of(l)->ops.count >= DB_QUEUE_MAX;
     if (full || (!l->opened && !lane_open(l))) {
         road.stats.refused += full;
         give_up(op, full ? DB_QUEUE_FULL : DB_NO_MEMORY); /* trap: completing inside the call that started it */
@@ -175,7 +169,7 @@ static void send_group(struct lane *l)
         bool alone = pg_operations[job->what].alone || job->what == DB_PING || job->tries;
 
         if (alone && q->group_len) break;
-        q->group[q->group_len++] = queue_pop(q);
+        q->group[q->group_len++] = ops_take(&q->ops);
         if (alone) break;
     }
     if (way >= PG_WRITES) sort_group(q);
@@ -512,7 +506,10 @@ static void close_road(void)
 
 static size_t waiting(void)
 {
-    return road.waiting;
+    size_t n = 0;
+
+    for (const struct lane *l = road.lanes; l < road.lanes + LANES; l++) n += queue_of(l)->ops.count;
+    return n;
 }
 
 static bool busy(void)

@@ -1034,6 +1034,20 @@ def test_a_slow_query_keeps_its_lane_waiting_and_nobody_else(start_server, url):
     assert long_laps(server) == 0
 
 
+def test_a_write_lane_that_is_stuck_leaves_room_for_reads(start_server, shared_cluster, url):
+    """So many may wait for each lane, not for all of them together."""
+    server = start_server(*RICH, db=url)
+    ana = server.customer()
+    with shared_cluster.admin(pg.database_of(url)) as sql, ExitStack() as crowd:
+        sql("SELECT pg_advisory_lock(forno.lock_of(%s))", ana.id)
+        for _ in range(1100):
+            crowd.enter_context(server.connect()).ask("POST", "/orders", ORDER, ana.token)
+        server.wait_for_metric("forno_db_refused_total", lambda n: n > 0)  # 1,024 wait, and the others are told so
+        r = ana.api("GET", "/orders")
+        assert r.status == 200 and r.json()["orders"] == [], f"got {r}"
+    server.stop()
+
+
 # ---------------------------------------------------------------- names
 
 def test_a_look_up_that_hangs_stops_nobody(start_server, cluster, tmp_path):
