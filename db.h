@@ -286,6 +286,7 @@ void db_order_events(struct db_events *e, struct op *op); /* read. DB_OK, DB_NO_
 
 struct db_ping {
     struct db_job job;
+    bool writing; /* a road's own */
 };
 
 /* Through the queue, to the worker and the file, and back: a write transaction that reads a little, and writes nothing unless the

@@ -33,6 +33,7 @@ static struct {
         struct op *group[LANE_GROUP_MAX]; /* under way */
         size_t group_len;
         int64_t sent_ns;
+        bool doubt; /* what was last written there, has failed: whether one can write, a ping has to try out */
     } queues[LANES];
     size_t group_max;
     struct timer patience;
@@ -116,13 +117,24 @@ static void patience_over(struct timer *t)
     if (more) timer_start(t, now_ns + PATIENCE_NS / 50);
 }
 
-/* A customer's writes all go by the same lane: two lanes would wait for each other at his account. */
+static int trouble_of(size_t writer)
+{
+    return 2 * road.queues[PG_WRITES + writer].doubt + (road.lanes[PG_WRITES + writer].state >= DB_LANE_CONNECTING);
+}
+
+/* A customer's writes all go by the same lane: two lanes would wait for each other at his account. Ready is only who can serve everybody: so
+ * it is the worst lane that is pinged. */
 static struct lane *lane_for(const struct db_job *job)
 {
     enum pg_way way = pg_operations[job->what].way;
+    size_t i = 0;
 
-    if (way != PG_WRITES || job->what == DB_PING) return &road.lanes[way];
-    return &road.lanes[PG_WRITES + pg_hash(job)[0] % WRITE_LANES];
+    if (job->what == DB_PING) {
+        for (size_t k = 1; k < WRITE_LANES; k++) i = trouble_of(k) > trouble_of(i) ? k : i;
+    } else if (way == PG_WRITES) {
+        i = pg_hash(job)[0] % WRITE_LANES;
+    }
+    return &road.lanes[way + i];
 }
 
 static void submit(struct db_job *job, struct op *op)
@@ -182,6 +194,7 @@ static void send_group(struct lane *l)
         /* Who has waited before waits no longer than he would without another try. */
         if (job->tries && job->asked_ns + PATIENCE_NS - q->sent_ns < answer_ns)
             answer_ns = job->asked_ns + PATIENCE_NS - q->sent_ns;
+        if (job->what == DB_PING) ((struct db_ping *)(void *)job)->writing = q->doubt;
         lane_put(l, pg_operations[job->what].ask(l->conn, job));
     }
     lane_sync(l, answer_ns > ANSWER_NS / 10 ? answer_ns : ANSWER_NS / 10);
@@ -227,7 +240,7 @@ static void group_lost(struct lane *l)
 {
     struct queue *q = queue_of(l);
 
-    pg_doubt = pg_doubt || l->writes; /* trap: nobody confirms. Whether one can write, /readyz has to try out */
+    q->doubt = l->writes; /* trap: nobody confirms */
     while (q->group_len) {
         struct op *op = q->group[--q->group_len];
         struct db_job *job = job_of(op);
@@ -251,7 +264,6 @@ static void group_failed(struct lane *l)
     struct queue *q = queue_of(l);
     const char *state = pq.PQresultErrorField(l->error, PG_DIAG_SQLSTATE);
     struct op *culprit = l->culprit < q->group_len ? q->group[l->culprit] : q->group_len == 1 ? q->group[0] : NULL;
-    bool writes = l->writes;
 
     if (!state) { /* libpq could not read an answer, or had no memory for it. The server has committed as if nothing were wrong */
         group_lost(l);
@@ -264,7 +276,7 @@ static void group_failed(struct lane *l)
         lane_lose(l, pq.PQerrorMessage(l->conn));
         return;
     }
-    if (verdict == HIS_OWN) pg_doubt = pg_doubt || writes;
+    if (verdict == HIS_OWN) q->doubt = l->writes;
     else lane_rest(l, job_of(culprit ? culprit : q->group[0])->tries + 1);
     group_again(l, culprit);
     if (!culprit) return;
@@ -296,6 +308,7 @@ static void group_done(struct lane *l)
         writes += write;
         reads += !write && job->what < DB_COMPARE_VERSION;
         if (write) note_change(job);
+        if (job->what == DB_PING) q->doubt = false; /* what only looked like a write would not prove it */
         if (pg_wants_more(job)) queue_put_back(q, op);
         else done[kept++] = op;
     }
@@ -305,7 +318,6 @@ static void group_done(struct lane *l)
     road.stats.writes += writes;
     road.stats.reads += reads;
     if (writes > road.stats.group_max) road.stats.group_max = writes;
-    if (l->writes) pg_doubt = false;
     for (size_t i = 0; i < kept; i++) done[i]->done(done[i]);
 }
 

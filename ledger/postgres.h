@@ -61,9 +61,6 @@ struct pg_look {
 /* It has been answered in part: ask once more. */
 bool pg_wants_more(struct db_job *job);
 
-/* Has the last write failed? Then the next ping has to write. */
-extern bool pg_doubt;
-
 /* Connect, look whether it is ours, bring it up to date, try all statements. Blocks, with deadlines. Returns 0, or -1 with a sentence. */
 int pg_prepare_database(const char *url, char *error, size_t error_size);
 

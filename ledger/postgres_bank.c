@@ -14,8 +14,6 @@
 #define NAP_MS 100       /* of the slow query, at a time */
 #define ARGS_MAX 8
 
-bool pg_doubt;
-
 #define S(name, takes, returns) [PG_##name] = {#name, takes, returns},
 const struct pg_form pg_forms[PG_STATEMENT_COUNT] = {PG_STATEMENTS(S)};
 #undef S
@@ -353,8 +351,7 @@ static void take_events(struct db_job *job, const PGresult *rows, int64_t ns)
 
 static int ask_ping(PGconn *conn, struct db_job *job)
 {
-    (void)job;
-    return pg_send(conn, PG_PING, pg_doubt);
+    return pg_send(conn, PG_PING, OPERATION(db_ping, job)->writing);
 }
 
 static void take_ping(struct db_job *job, const PGresult *rows, int64_t ns)

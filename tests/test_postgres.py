@@ -1048,6 +1048,28 @@ def test_a_write_lane_that_is_stuck_leaves_room_for_reads(start_server, shared_c
     server.stop()
 
 
+def test_who_is_ready_can_write_by_every_lane(start_server, shared_cluster, url):
+    """One of the two cannot. That is not hidden by what goes well by the other, nor by what goes well because it changes nothing."""
+    server = start_server("--opening-credit", "21000", db=url)
+    writers = "SELECT pid FROM pg_stat_activity WHERE application_name = 'forno' AND datname = current_database() AND query LIKE '-- name: ORDER_PLACE%'"
+    crowd = []
+    with shared_cluster.admin(pg.database_of(url)) as sql:
+        while len(sql(writers)) < 2:
+            crowd.append(server.customer())
+            assert crowd[-1].order().status == 202
+        sql("CREATE FUNCTION forno.trip() RETURNS trigger LANGUAGE plpgsql AS "
+            f"'BEGIN IF pg_backend_pid() = {sql(writers)[0][0]} THEN RAISE disk_full; END IF; RETURN new; END'; "
+            "CREATE TRIGGER trip BEFORE INSERT ON forno.orders FOR EACH ROW EXECUTE FUNCTION forno.trip(); "
+            "CREATE TRIGGER trip BEFORE UPDATE ON forno.meta FOR EACH ROW EXECUTE FUNCTION forno.trip()")
+        assert {customer.order().status for customer in crowd} == {202, 503}
+        for _ in range(3):
+            for customer in crowd:
+                assert server.api("GET", "/readyz").status == 503
+                assert customer.order(9).status == 409 and customer.order().status in (202, 503)
+        sql("DROP FUNCTION forno.trip CASCADE")
+        wait_until(lambda: server.api("GET", "/readyz").status == 200)
+
+
 # ---------------------------------------------------------------- names
 
 def test_a_look_up_that_hangs_stops_nobody(start_server, cluster, tmp_path):
