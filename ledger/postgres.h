@@ -10,7 +10,7 @@
  * b boolean. */
 /* clang-format off */
 #define PG_STATEMENTS(S) \
-    S(SESSION, "b", "tttttttttttt") S(LISTEN, "", "b") S(NOTIFY, "t", "v") S(LOOK, "", "t") S(ACCOUNT_OPEN, "thi", "i") \
+    S(SESSION, "b", "tttttttttttt") S(LISTEN, "", "b") S(NOTIFY, "t", "v") S(LOOK, "", "i") S(ACCOUNT_OPEN, "thi", "i") \
     S(ACCOUNT_BY_TOKEN, "h", "iti") S(TRANSFER, "hthiit", "tbii") S(ENTRIES_OF, "hiii", "iitiiiiit") \
     S(ORDER_PLACE, "hthtiii", "tbiiitiiiii") S(ORDER_CANCEL, "hi", "tiiitiiiii") S(ORDER_OF, "hi", "iiitiiiii") \
     S(ORDERS_OF, "hii", "iiitiiiii") S(ORDERS_BAKING, "hii", "iiitiiiii") S(ORDERS_READY, "hii", "iiitiiiii") \
@@ -54,8 +54,8 @@ struct pg_tell {
 };
 struct pg_look {
     struct db_job job;
-    char seen[256]; /* in: the last time; out: now */
-    bool found;     /* out: it is something else now */
+    int64_t seen; /* in: the last time; out: now */
+    bool found;   /* out: it is something else now */
 };
 
 /* It has been answered in part: ask once more. */

@@ -334,9 +334,9 @@ SELECT set_config('synchronous_commit', CASE WHEN NOT $1::boolean THEN 'off' WHE
 SELECT forno.listen();
 -- name: NOTIFY
 SELECT pg_notify('forno', $1);
--- Changes whenever anybody commits anything.
+-- Changes whenever anybody commits anything. It names all transactions under way, any number of them: so a hash of it.
 -- name: LOOK
-SELECT pg_current_snapshot()::text;
+SELECT hashtextextended(pg_current_snapshot()::text, 0);
 
 -- name: ACCOUNT_OPEN
 SELECT forno.open_account($1, $2, $3);

@@ -395,12 +395,11 @@ static int ask_look(PGconn *conn, struct db_job *job)
 static void take_look(struct db_job *job, const PGresult *rows, int64_t ns)
 {
     struct pg_look *l = OPERATION(pg_look, job);
-    char seen[sizeof l->seen];
+    int64_t seen = number(rows, 0, 0);
 
     (void)ns;
-    text(seen, sizeof seen, rows, 0, 0);
-    l->found = strcmp(seen, l->seen) != 0;
-    memcpy(l->seen, seen, sizeof seen);
+    l->found = seen != l->seen;
+    l->seen = seen;
     job->rc = DB_OK;
 }
 

@@ -976,6 +976,30 @@ def test_a_change_by_one_server_is_heard_of_by_the_other(start_server, shared_cl
     print(f"LISTEN {listen}: long poll {1000 * polls[len(polls) // 2]:.1f} ms, stream {1000 * streams[len(streams) // 2]:.1f} ms")
 
 
+def test_a_commit_among_many_that_are_under_way_is_noticed(start_server, shared_cluster, url, road):
+    """Without LISTEN: it is the last of eighty transactions, and the only one that changes."""
+    server = start_server("--bake-ms", "60000", db=shared_cluster.url(pg.database_of(url), options="-c forno.listen=off"))
+    ana = server.customer()
+    order = ana.order().json()["id"]
+    with ExitStack() as others, server.connect() as waiting:
+        def begin():
+            session = others.enter_context(road.transaction(url))
+            session("SELECT pg_current_xact_id()")
+            return session
+
+        for _ in range(80):
+            begin()
+        here = begin()
+        here("UPDATE forno.orders SET cancelled_at_ms = placed_at_ms WHERE id = %s", order)
+        reads = server.metric("forno_db_reads_total")
+        waiting.ask("GET", f"/orders/{order}", token=ana.token, prefer="wait=60")
+        server.wait_for_metric("forno_db_reads_total", lambda n: n > reads)
+        begin().connection.commit()  # younger
+        server.wait_for_metric("forno_db_reads_total", lambda n: n > reads + 1)  # noticed
+        here.connection.commit()
+        assert waiting.response().json()["status"] == "cancelled"
+
+
 def test_what_could_not_be_told_for_a_while_is_told_later(start_server, cluster):
     """The lane that tells dies with the news, and for longer than one waits there is no other."""
     url = cluster.new_database()
