@@ -23,7 +23,7 @@
 #define QUIET_NS (60 * NS_PER_S) /* the timer of a lane with nothing to wait for */
 
 static struct {
-    PQconninfoOption *options; /* what the URL says */
+    PQconninfoOption *options, *defaults; /* what the URL says; what it need not say */
     struct host {
         char name[256], address[64], port[8];
         char told[272];
@@ -36,12 +36,20 @@ static struct {
 
 /* ---- the hosts of the URL ------------------------------------------------------------------------------------------------------------------ */
 
-static const char *option(const char *keyword)
+/* NULL: there is no such option, or it is empty. */
+static const char *option_in(const PQconninfoOption *options, const char *keyword)
 {
-    for (PQconninfoOption *o = lanes.options; o->keyword; o++) {
+    for (const PQconninfoOption *o = options; o->keyword; o++) {
         if (strcmp(o->keyword, keyword) == 0) return o->val && *o->val ? o->val : NULL;
     }
     return NULL;
+}
+
+static const char *option(const char *keyword)
+{
+    const char *said = option_in(lanes.options, keyword), *otherwise = option_in(lanes.defaults, keyword);
+
+    return said ? said : otherwise ? otherwise : "";
 }
 
 /* The i-th part of a list with commas; the only one, if there is but one. False: too long. */
@@ -62,13 +70,6 @@ static unsigned parts_of(const char *list)
 
     while ((list = strchr(list, ','))) list++, n++;
     return n;
-}
-
-static const char *or_else(const char *value, const char *variable, const char *otherwise)
-{
-    const char *from_outside = getenv(variable);
-
-    return value ? value : from_outside && *from_outside ? from_outside : otherwise;
 }
 
 /* libpq quotes what it cannot read. That may be a piece of the password: then it is left out. */
@@ -99,8 +100,12 @@ const char *lanes_open(const char *url)
         pq.PQfreemem(error);
         return wrong;
     }
-    const char *addresses = or_else(option("hostaddr"), "PGHOSTADDR", "");
-    const char *names = or_else(option("host"), "PGHOST", ""), *ports = or_else(option("port"), "PGPORT", "5432");
+    /* A service's file may name the host, and so may the environment. Trap: DNS on the loop. libpq would look up a name that we do not know. */
+    const char *service = option_in(lanes.options, "service");
+    if (service) setenv("PGSERVICE", service, 1);
+    lanes.defaults = pq.PQconndefaults();
+    if (!lanes.defaults) return "there is no memory for it";
+    const char *addresses = option("hostaddr"), *names = option("host"), *ports = option("port");
     lanes.hosts_len = parts_of(*addresses ? addresses : names);
     if (lanes.hosts_len > HOSTS_MAX) {
         lanes.hosts_len = 0;
@@ -129,7 +134,8 @@ void lanes_close(void)
 {
     lanes.first = NULL;
     if (lanes.options) pq.PQconninfoFree(lanes.options);
-    lanes.options = NULL;
+    if (lanes.defaults) pq.PQconninfoFree(lanes.defaults);
+    lanes.options = lanes.defaults = NULL;
 }
 
 unsigned lanes_hosts(void)

@@ -12,7 +12,7 @@
     F(PQfinish) F(PQbackendPID) F(PQsetNoticeReceiver) F(PQsetnonblocking) F(PQenterPipelineMode) F(PQpipelineSync) F(PQflush) \
     F(PQconsumeInput) F(PQisBusy) F(PQgetResult) F(PQnotifies) F(PQsendQuery) F(PQsendPrepare) F(PQsendDescribePrepared) \
     F(PQsendQueryPrepared) F(PQclear) F(PQresultStatus) F(PQresultErrorField) F(PQntuples) F(PQnfields) F(PQftype) F(PQnparams) \
-    F(PQparamtype) F(PQgetvalue) F(PQgetlength) F(PQgetisnull)
+    F(PQparamtype) F(PQgetvalue) F(PQgetlength) F(PQgetisnull) F(PQconndefaults)
 /* clang-format on */
 
 #define F(name) __typeof__(&name) name;

@@ -65,6 +65,7 @@ static const char *advice(const char *said)
         {"certificate", "see sslmode and sslrootcert in the URL"},
         {"Connection refused", "start the server, or correct host and port in the URL"},
         {"No such file", "start the server, or name its host in the URL"},
+        {"definition of service", "define it in ~/.pg_service.conf, or name the host in the URL"},
         {"translate host name", "correct the host in the URL"},
         {"no answer", "start the server, or correct host and port in the URL"},
         {"already exists", "a pooler in transaction mode stands between: go past it, or set it to session mode"},

@@ -1096,8 +1096,10 @@ def test_who_is_ready_can_write_by_every_lane(start_server, shared_cluster, url)
 
 # ---------------------------------------------------------------- names
 
-def test_a_look_up_that_hangs_stops_nobody(start_server, cluster, tmp_path):
-    """Trap: DNS on the loop. Whoever looks a name up reads /etc/resolv.conf first, which is a pipe here: he waits until it is let go."""
+@contextmanager
+def look_ups(tmp_path):
+    """Whoever looks a name up reads /etc/resolv.conf first, which is a pipe here. Yields what a process must do to be one of them, and what
+    makes them wait from then on, to the end of its with block; that yields a function which returns when somebody waits."""
     resolver, hanging, over = tmp_path / "resolver", [], threading.Event()
     os.mkfifo(resolver)
 
@@ -1106,28 +1108,63 @@ def test_a_look_up_that_hangs_stops_nobody(start_server, cluster, tmp_path):
             if not hanging and (held := hold_look_up(resolver)):
                 os.close(held)
 
+    @contextmanager
+    def hold():
+        hanging.append("from now on")
+        yield lambda: wait_until(lambda: (held := hold_look_up(resolver)) and hanging.append(held) is None)
+        os.close(hanging.pop())
+        hanging.clear()
+
     with a_file_of_hosts(tmp_path, f"127.0.0.1 {NAME}\n") as (_, enter):
         join = start_together(1, let_go)
         try:
-            url = cluster.new_database()
-            server = start_server(*RICH, db=url.replace("127.0.0.1", NAME), preexec=enter)
-            ana = server.customer()
-            assert ana.order().status == 202
-            hanging.append("from now on")
-            assert cluster.cut(url) > 0
-            wait_until(lambda: (held := hold_look_up(resolver)) and hanging.append(held) is None)
-            for _ in range(5):
-                assert server.api("GET", "/healthz").status == 200
-            assert ana.order(idempotency_key="k").status == 503
-            os.close(hanging.pop())
-            hanging.clear()
-            wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=SOON)
-            assert long_laps(server) == 0
-            server.stop()
+            yield enter, hold
         finally:
             over.set()
             join()
+
+
+def test_a_look_up_that_hangs_stops_nobody(start_server, cluster, tmp_path):
+    """Trap: DNS on the loop."""
+    url = cluster.new_database()
+    with look_ups(tmp_path) as (enter, hold):
+        server = start_server(*RICH, db=url.replace("127.0.0.1", NAME), preexec=enter)
+        ana = server.customer()
+        assert ana.order().status == 202
+        with hold() as somebody_waits:
+            assert cluster.cut(url) > 0
+            somebody_waits()
+            for _ in range(5):
+                assert server.api("GET", "/healthz").status == 200
+            assert ana.order(idempotency_key="k").status == 503
+        wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=SOON)
+        assert long_laps(server) == 0
+        server.stop()
     assert_ledger_is_sound(url)
+
+
+@pytest.mark.parametrize("how", ["the URL", "the environment"])
+def test_a_host_that_a_service_names_is_not_looked_up_on_the_loop(start_server, cluster, tmp_path, how):
+    """Trap: DNS on the loop. The service is named by the URL, or by the environment; the host, by the file that describes the service."""
+    url, services = cluster.new_database(), tmp_path / "services"
+    services.write_text(f"[pizza]\nhost={NAME}\nport={cluster.port}\ndbname={pg.database_of(url)}\n")
+    parameters, service = ("?service=pizza", "another") if how == "the URL" else ("", "pizza")
+    with look_ups(tmp_path) as (enter, hold):
+        server = start_server(db=f"postgresql://{pg.USER}:{pg.PASSWORD}@/{parameters}", preexec=enter,
+                              env={"PGSERVICEFILE": str(services), "PGSERVICE": service})
+        ana = server.customer()
+        with hold() as somebody_waits:
+            assert cluster.cut(url) > 0
+            somebody_waits()
+            assert server.api("GET", "/healthz").status == 200
+        wait_until(lambda: ana.order(idempotency_key="k").status == 202, seconds=SOON)
+        server.stop()
+
+
+def test_a_service_that_nobody_has_described_is_one_clear_line(tmp_path):
+    services = tmp_path / "services"
+    services.write_text("[pizza]\nhost=127.0.0.1\n")
+    refusal(f"postgresql://u:{pg.PASSWORD}@/x?service=pasta", "pasta", "pg_service.conf", env={"PGSERVICEFILE": str(services)})
 
 
 # ---------------------------------------------------------------- failover
