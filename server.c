@@ -524,8 +524,8 @@ static void before_sleep(void)
 {
     trace_flush();
     give_memory_back();
-    /* Trap: the exit that drops work. Requests outlive their clients, so both must be gone. */
-    if (server_draining() && counters.connections == 0 && counters.requests == 0) loop_stop();
+    /* Trap: the exit that drops work. Requests outlive their clients, so both must be gone; and what others have not been told yet waits, too. */
+    if (server_draining() && counters.connections == 0 && counters.requests == 0 && db_queue_depth() == 0) loop_stop();
 }
 
 /* Trap: a standard stream that is closed, whose number becomes somebody's socket: what is meant for the log would go there. */

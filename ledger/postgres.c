@@ -359,6 +359,7 @@ static const char *prepared(struct lane *l)
     if (l != &road.lanes[PG_READS]) return NULL;
     others.listening = pq.PQgetvalue(l->results[PG_STATEMENT_COUNT + 1], 0, 0)[0] != 0;
     if (others.prepared_once) db_changed(0, 0); /* what was told meanwhile we have not heard */
+    if (!others.prepared_once) others.gathered_len = (size_t)snprintf(others.gathered, sizeof others.gathered, "*");
     others.prepared_once = true;
     return NULL;
 }
@@ -404,8 +405,8 @@ static const struct lane_user user = {.prepare = prepare, .prepared = prepared, 
 
 /* ---- other processes --------------------------------------------------------------------------------------------------------------------------- */
 
-/* After the commit, and all of a lap at once: within the order's transaction, a NOTIFY would let one commit at a time through. Whoever dies in
- * between has told nobody; who waits looks again by himself when his time is up. */
+/* After the commit, and all of a lap at once: within the order's transaction, a NOTIFY would let one commit at a time through. Whoever is killed
+ * in between has told nobody. Then who waits looks again when his time is up, or when somebody starts, perhaps in the dead one's place. */
 static void note_change(const struct db_job *job)
 {
     const struct db_order *o = (const struct db_order *)(const void *)job;
@@ -516,9 +517,10 @@ static void close_road(void)
     lanes_close();
 }
 
+/* What others have not been told yet counts: nobody leaves before (trap: exit that drops work). */
 static size_t waiting(void)
 {
-    size_t n = 0;
+    size_t n = others.telling || others.gathered_len;
 
     for (const struct lane *l = road.lanes; l < road.lanes + LANES; l++) n += queue_of(l)->ops.count;
     return n;

@@ -1018,12 +1018,41 @@ def test_what_could_not_be_told_for_a_while_is_told_later(start_server, cluster)
             assert ana.api("DELETE", f"/orders/{order}").status == 200
             sql(f"ALTER ROLE {pg.USER} CONNECTION LIMIT 0")
             wait_until(lambda: "(reads) is lost" in one.stderr(), seconds=SOON)
-            one.wait_for_metric("forno_db_queue_depth", lambda n: n == 0)  # it has been given up
+            one.wait_for_metric("forno_db_queue_depth", lambda n: n == 1)  # it waits for no lane any more, but has not been told
             sql("SELECT pg_terminate_backend(%s)", reader)
             os.kill(reader, signal.SIGCONT)
             assert not waiting.is_readable_within(0)
             sql(f"ALTER ROLE {pg.USER} CONNECTION LIMIT -1")
             assert waiting.response().json()["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("how", ["leaves", "is killed"])
+def test_who_goes_before_all_is_told(start_server, shared_cluster, url, how):
+    """News of the first order are under way by a lane that is held up, those of the second wait for it. Who leaves stays until they are told.
+    Who is killed has told nobody: the others look when the next one starts."""
+    one, two = start_server("--bake-ms", "60000", db=url), start_server("--bake-ms", "60000", db=url)
+    ana = one.customer()
+    first, second = (ana.order().json()["id"] for _ in range(2))
+    readers = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '-- name: ACCOUNT_BY_TOKEN%'"
+    with shared_cluster.admin(pg.database_of(url)) as sql, two.connect() as waiting:
+        wait_until(lambda: ana.balance() >= 0 and sql(readers))
+        reader, reads = sql(readers)[0][0], two.metric("forno_db_reads_total")
+        waiting.ask("GET", f"/orders/{second}", token=ana.token, prefer="wait=60")
+        two.wait_for_metric("forno_db_reads_total", lambda n: n > reads)
+        os.kill(reader, signal.SIGSTOP)
+        assert [ana.api("DELETE", f"/orders/{order}").status for order in (first, second)] == [200, 200]
+        one.assert_back_to_idle()
+        if how == "leaves":
+            one.terminate()
+            wait_until(lambda: "finishing what is out" in one.stderr())
+        else:
+            one.kill()
+        os.kill(reader, signal.SIGCONT)
+        if how == "is killed":
+            wait_until(lambda: not sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s", reader))
+            assert not waiting.is_readable_within(0)
+            start_server(db=url)
+        assert waiting.response().json()["status"] == "cancelled"
 
 
 def test_what_was_missed_by_one_server_is_replayed_by_the_other(start_server, url):
