@@ -351,13 +351,18 @@ static void prepare(struct lane *l)
         free(text);
     }
     lane_put(l, pg_send(l->conn, PG_SESSION, l->writes));
+    lane_put(l, pg_send(l->conn, PG_PING, false));
     if (reads) lane_put(l, pg_send(l->conn, PG_LISTEN));
 }
 
 static const char *prepared(struct lane *l)
 {
+    struct db_job ping = {.what = DB_PING};
+
+    pg_operations[DB_PING].take(&ping, l->results[PG_STATEMENT_COUNT + 1], 0);
+    if (ping.rc == DB_BROKEN) return "its tables are those of another version of Forno";
     if (l != &road.lanes[PG_READS]) return NULL;
-    others.listening = pq.PQgetvalue(l->results[PG_STATEMENT_COUNT + 1], 0, 0)[0] != 0;
+    others.listening = pq.PQgetvalue(l->results[PG_STATEMENT_COUNT + 2], 0, 0)[0] != 0;
     if (others.prepared_once) db_changed(0, 0); /* what was told meanwhile we have not heard */
     if (!others.prepared_once) others.gathered_len = (size_t)snprintf(others.gathered, sizeof others.gathered, "*");
     others.prepared_once = true;

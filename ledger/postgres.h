@@ -14,7 +14,7 @@
     S(ACCOUNT_BY_TOKEN, "h", "iti") S(TRANSFER, "hthiit", "tbii") S(ENTRIES_OF, "hiii", "iitiiiiit") \
     S(ORDER_PLACE, "hthtiii", "tbiiitiiiii") S(ORDER_CANCEL, "hi", "tiiitiiiii") S(ORDER_OF, "hi", "iiitiiiii") \
     S(ORDERS_OF, "hii", "iiitiiiii") S(ORDERS_BAKING, "hii", "iiitiiiii") S(ORDERS_READY, "hii", "iiitiiiii") \
-    S(ORDERS_CANCELLED, "hii", "iiitiiiii") S(EVENTS, "hibiiiii", "iiiiiiiitiiiii") S(PING, "b", "b") S(NAP, "i", "i")
+    S(ORDERS_CANCELLED, "hii", "iiitiiiii") S(EVENTS, "hibiiiii", "iiiiiiiitiiiii") S(PING, "b", "bi") S(NAP, "i", "i")
 /* clang-format on */
 
 #define S(name, takes, returns) PG_##name,
@@ -24,6 +24,8 @@ enum pg_statement { PG_STATEMENTS(S) PG_STATEMENT_COUNT };
 extern const struct pg_form {
     const char *name, *takes, *returns;
 } pg_forms[PG_STATEMENT_COUNT];
+
+#define PG_SCHEMA_VERSION 1 /* scripts SCHEMA_1 and up in postgres.sql; number n takes the schema from version n - 1 to n */
 
 /* What stands in postgres.sql under this name. NULL: nothing does. free() it. */
 char *pg_text(const char *name);

@@ -406,8 +406,9 @@ SELECT account, now_ms, next_ms, missed, coalesce(happened_ms, 0), coalesce(even
     coalesce((o).ready_at_ms, 0), coalesce((o).cancelled_at_ms, 0)
 FROM forno.events($1, $2, $3, $4, $5, $6, $7, $8);
 
+-- And whose tables are they by now?
 -- name: PING
-SELECT forno.ping($1);
+SELECT forno.ping($1), coalesce((SELECT version FROM forno.meta LIMIT 1), 0);
 -- The lab's slow query, one nap of it: nothing that runs can be called off without waiting for it, so it is many short ones.
 -- name: NAP
 SELECT count(*) FROM generate_series(1, 1000), pg_sleep($1::bigint / 1000.0);

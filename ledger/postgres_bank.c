@@ -357,7 +357,7 @@ static int ask_ping(PGconn *conn, struct db_job *job)
 static void take_ping(struct db_job *job, const PGresult *rows, int64_t ns)
 {
     (void)ns;
-    job->rc = flag(rows, 0, 0) ? DB_OK : DB_UNREACHABLE;
+    job->rc = number(rows, 0, 1) != PG_SCHEMA_VERSION ? DB_BROKEN : flag(rows, 0, 0) ? DB_OK : DB_UNREACHABLE;
 }
 
 static int ask_slow_query(PGconn *conn, struct db_job *job)

@@ -14,8 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SCHEMA_VERSION 1          /* scripts SCHEMA_1 and up in postgres.sql; number n takes the schema from version n - 1 to n */
-#define CONNECT_NS (3 * NS_PER_S) /* for each host; twice as long if there is no other: a busy machine needs it */
+#define CONNECT_NS (3 * NS_PER_S)           /* for each host; twice as long if there is no other: a busy machine needs it */
 #define STATEMENT_NS (60 * NS_PER_S)        /* for a step of a migration */
 #define AUDIT_NS (3600 * NS_PER_S)          /* for a rule of the audit */
 #define LIKE_SESSION "SET search_path = ''" /* postgres.sql says why */
@@ -193,8 +192,8 @@ static const char *bring_up_to_date(PGconn *conn)
     if (!wrong && ours) wrong = number_of(conn, "SELECT version FROM forno.meta WHERE application = 'forno'", -1, &version);
     if (wrong) return wrong;
     if (version < 0) return "it has a schema forno that is some other program's: use another database";
-    if (version > SCHEMA_VERSION) return "it was made by a newer version of Forno: use that one, or another database";
-    for (; version < SCHEMA_VERSION && !wrong; version++) {
+    if (version > PG_SCHEMA_VERSION) return "it was made by a newer version of Forno: use that one, or another database";
+    for (; version < PG_SCHEMA_VERSION && !wrong; version++) {
         char name[32];
 
         snprintf(name, sizeof name, "SCHEMA_%d", (int)version + 1);

@@ -570,6 +570,28 @@ def test_connections_that_are_cut_now_and_then_lose_nothing(start_server, cluste
     assert_ledger_is_sound(server.db)
 
 
+def test_a_schema_that_is_made_newer_meanwhile_is_noticed(start_server, shared_cluster, url):
+    """By /readyz at once; by a lane when it connects."""
+    server = start_server(db=url)
+    ana = server.customer()
+
+    def set_version(number):
+        with shared_cluster.admin(pg.database_of(url)) as sql:
+            sql("UPDATE forno.meta SET version = %s", number)
+
+    set_version(9999)
+    r = server.api("GET", "/readyz")
+    assert r.status == 503 and r.problem == "database-failed", f"got {r}"
+    shared_cluster.cut(url)
+    wait_until(lambda: "another version" in server.stderr())
+    with server.connect() as client:
+        client.ask("POST", "/orders", ORDER, ana.token, idempotency_key="k")
+        server.wait_for_metric("forno_db_queue_depth", lambda n: n >= 1)
+        set_version(1)
+        assert client.response().status == 202
+    assert server.api("GET", "/readyz").status == 200
+
+
 @pytest.fixture
 def small_disk(workshop, tmp_path):
     """A file system of a few megabytes."""
