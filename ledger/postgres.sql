@@ -28,7 +28,10 @@ CREATE TABLE forno.orders (
     ready_at_ms     bigint NOT NULL CHECK (ready_at_ms >= placed_at_ms),
     cancelled_at_ms bigint CHECK (cancelled_at_ms < ready_at_ms)
 );
-CREATE INDEX orders_by_account ON forno.orders (account_id, id);
+-- By its number an order stands in one of two indexes: so whoever asks for one kind does not walk through all of the other, and a new order is
+-- entered in no more of them than if there were one for all.
+CREATE INDEX orders_standing ON forno.orders (account_id, id) WHERE cancelled_at_ms IS NULL;
+CREATE INDEX orders_cancelled ON forno.orders (account_id, id) WHERE cancelled_at_ms IS NOT NULL;
 CREATE INDEX orders_by_ready ON forno.orders (account_id, ready_at_ms, id) WHERE cancelled_at_ms IS NULL;
 CREATE INDEX orders_by_cancelled ON forno.orders (account_id, cancelled_at_ms, id) WHERE cancelled_at_ms IS NOT NULL;
 
@@ -221,12 +224,14 @@ END $$;
 
 -- What has happened to an account's orders after a point, at most `room` of it, in the order of (happened_ms, id, event). There is always a row:
 -- when nothing has happened, one without an order. missed: how much has happened, counted to `told` + 1.
--- The lock is shared, and is there for the time: see forno.place_order. What was placed is found by walking back from the newest order, to the
--- first that is too old.
+-- The lock is shared, and is there for the time: see forno.place_order. What was placed, and stands, is found by walking back from the newest
+-- order to the first that is too old; what was placed and cancelled, by its cancellation, which came later.
 CREATE FUNCTION forno.events(a_token bytea, an_account bigint, reading boolean, after_ms bigint, after_id bigint, after_event bigint,
     room bigint, told bigint)
 RETURNS TABLE (account bigint, now_ms bigint, next_ms bigint, missed bigint, happened_ms bigint, event bigint, o forno.orders)
 LANGUAGE plpgsql AS $$
+DECLARE
+    last bigint := 9223372036854775807;
 BEGIN
     IF an_account = 0 THEN
         SELECT id INTO an_account FROM forno.accounts WHERE token_hash = a_token;
@@ -238,7 +243,8 @@ BEGIN
     END IF;
     SELECT coalesce(min(at_ms), 0) INTO next_ms FROM (
         (SELECT placed_at_ms AS at_ms FROM (
-            SELECT placed_at_ms FROM forno.orders WHERE account_id = an_account ORDER BY id DESC LIMIT 1
+            SELECT placed_at_ms FROM forno.orders WHERE account_id >= an_account AND (account_id, id) <= (an_account, last)
+                AND cancelled_at_ms IS NULL ORDER BY account_id DESC, id DESC LIMIT 1
         ) newest WHERE placed_at_ms >= now_ms)
         UNION ALL (SELECT ready_at_ms FROM forno.orders
             WHERE account_id = an_account AND ready_at_ms >= now_ms AND cancelled_at_ms IS NULL ORDER BY ready_at_ms LIMIT 1)
@@ -251,12 +257,16 @@ BEGIN
         SELECT count(*) OVER () AS many, first.* FROM (
             SELECT * FROM (
                 (SELECT p.placed_at_ms AS happened, 0::bigint AS kind, p AS o FROM forno.orders p
-                    WHERE account_id = an_account AND placed_at_ms < events.now_ms AND id > coalesce((
+                    WHERE (account_id, id) <= (an_account, last) AND placed_at_ms < events.now_ms AND cancelled_at_ms IS NULL
+                    AND (account_id, id) > (an_account, coalesce((
                         SELECT id FROM (
-                            SELECT id, placed_at_ms FROM forno.orders WHERE account_id = an_account AND placed_at_ms < events.now_ms
-                            ORDER BY id DESC LIMIT told + 1
+                            SELECT id, placed_at_ms FROM forno.orders WHERE account_id >= an_account AND (account_id, id) <= (an_account, last)
+                            AND placed_at_ms < events.now_ms AND cancelled_at_ms IS NULL ORDER BY account_id DESC, id DESC LIMIT told + 1
                         ) latest WHERE placed_at_ms < after_ms LIMIT 1
-                    ), 0) ORDER BY id DESC LIMIT told + 1)
+                    ), 0)) ORDER BY account_id DESC, id DESC LIMIT told + 1)
+                UNION ALL (SELECT placed_at_ms, 0, p FROM forno.orders p WHERE account_id = an_account AND cancelled_at_ms >= after_ms
+                    AND placed_at_ms < events.now_ms AND (placed_at_ms, id, 0) > (after_ms, after_id, after_event)
+                    ORDER BY cancelled_at_ms, id LIMIT told + 1)
                 UNION ALL (SELECT ready_at_ms, 1, r FROM forno.orders r WHERE account_id = an_account AND ready_at_ms >= after_ms
                     AND ready_at_ms < events.now_ms AND cancelled_at_ms IS NULL
                     AND (ready_at_ms, id, 1) > (after_ms, after_id, after_event) ORDER BY ready_at_ms, id LIMIT told + 1)
@@ -308,7 +318,7 @@ UNION ALL SELECT 'function ' || wanted FROM unnest(ARRAY[
     'clock_ms()', 'lock_of(bigint)', 'move(text,bigint,bigint,bigint,bigint,text,bigint)']) AS wanted
 WHERE to_regprocedure('forno.' || wanted) IS NULL
 UNION ALL SELECT 'index or sequence ' || wanted FROM unnest(ARRAY['accounts_pkey', 'accounts_token_hash_key', 'orders_pkey',
-    'orders_by_account', 'orders_by_ready', 'orders_by_cancelled', 'movements', 'entries_pkey', 'entries_by_account', 'keys_pkey']) AS wanted
+    'orders_standing', 'orders_cancelled', 'orders_by_ready', 'orders_by_cancelled', 'movements', 'entries_pkey', 'entries_by_account', 'keys_pkey']) AS wanted
 WHERE to_regclass('forno.' || wanted) IS NULL
 UNION ALL SELECT 'right to change ' || wanted FROM unnest(ARRAY['meta', 'accounts', 'orders', 'entries', 'keys']) AS wanted
 WHERE NOT has_table_privilege(to_regclass('forno.' || wanted), 'INSERT')
@@ -344,12 +354,14 @@ SELECT forno.open_account($1, $2, $3);
 SELECT id, name, balance_cents FROM forno.accounts WHERE token_hash = $1::bytea;
 -- name: TRANSFER
 SELECT outcome, replayed, movement, balance FROM forno.transfer($1, $2, $3, $4, $5, $6);
--- Of whom, and then what: there is a row for whoever asks, even without entries.
+-- Of whom, and then what: there is a row for whoever asks, even without entries. Where few have done much, the planner would take the primary
+-- key, and walk through everybody's newer entries; by account and id at once, it cannot.
 -- name: ENTRIES_OF
 SELECT a.id, coalesce(e.id, 0), coalesce(e.kind, ''), coalesce(e.amount_cents, 0), coalesce(e.at_ms, 0), coalesce(e.order_id, 0),
     coalesce(e.movement_id, 0), coalesce(e.peer_id, 0), coalesce(e.note, '')
 FROM forno.accounts a LEFT JOIN LATERAL (
-    SELECT * FROM forno.entries WHERE account_id = a.id AND account_id > 0 AND a.id = $2::bigint AND id < $3::bigint ORDER BY id DESC LIMIT $4::bigint
+    SELECT * FROM forno.entries WHERE account_id >= a.id AND (account_id, id) < (a.id, $3::bigint) AND account_id > 0 AND a.id = $2::bigint
+    ORDER BY account_id DESC, id DESC LIMIT $4::bigint
 ) e ON true WHERE a.token_hash = $1::bytea ORDER BY e.id DESC;
 
 -- name: ORDER_PLACE
@@ -367,13 +379,17 @@ SELECT greatest(forno.clock_ms(), a.latest_ms), coalesce(o.id, 0), a.id, coalesc
     coalesce(o.price_cents, 0), coalesce(o.placed_at_ms, 0), coalesce(o.ready_at_ms, 0), coalesce(o.cancelled_at_ms, 0)
 FROM forno.accounts a LEFT JOIN forno.orders o ON o.id = $2::bigint AND o.account_id = a.id WHERE a.token_hash = $1::bytea;
 
--- Pages of orders, newest first: before the id $2, $3 of them. A row for whoever asks, even without orders.
+-- Pages of orders, newest first, as with entries: before the id $2, $3 of them.
 -- name: ORDERS_OF
 WITH who AS MATERIALIZED (SELECT id, greatest(forno.clock_ms(), latest_ms) AS now_ms FROM forno.accounts WHERE token_hash = $1::bytea)
 SELECT who.now_ms, coalesce(o.id, 0), who.id, coalesce(o.flavor, ''), coalesce(o.pizzas, 0), coalesce(o.price_cents, 0),
     coalesce(o.placed_at_ms, 0), coalesce(o.ready_at_ms, 0), coalesce(o.cancelled_at_ms, 0)
 FROM who LEFT JOIN LATERAL (
-    SELECT * FROM forno.orders WHERE account_id = who.id AND id < $2::bigint ORDER BY id DESC LIMIT $3::bigint
+    (SELECT * FROM forno.orders WHERE account_id >= who.id AND (account_id, id) < (who.id, $2::bigint) AND cancelled_at_ms IS NULL
+        ORDER BY account_id DESC, id DESC LIMIT $3::bigint)
+    UNION ALL (SELECT * FROM forno.orders WHERE account_id >= who.id AND (account_id, id) < (who.id, $2::bigint) AND cancelled_at_ms IS NOT NULL
+        ORDER BY account_id DESC, id DESC LIMIT $3::bigint)
+    ORDER BY id DESC LIMIT $3::bigint
 ) o ON true ORDER BY o.id DESC;
 -- Few bake: "id + 0" is in no index, so they are found by when they are ready, not by walking back through all that there ever were.
 -- name: ORDERS_BAKING
@@ -389,15 +405,16 @@ WITH who AS MATERIALIZED (SELECT id, greatest(forno.clock_ms(), latest_ms) AS no
 SELECT who.now_ms, coalesce(o.id, 0), who.id, coalesce(o.flavor, ''), coalesce(o.pizzas, 0), coalesce(o.price_cents, 0),
     coalesce(o.placed_at_ms, 0), coalesce(o.ready_at_ms, 0), coalesce(o.cancelled_at_ms, 0)
 FROM who LEFT JOIN LATERAL (
-    SELECT * FROM forno.orders WHERE account_id = who.id AND ready_at_ms <= who.now_ms AND cancelled_at_ms IS NULL AND id < $2::bigint
-    ORDER BY id DESC LIMIT $3::bigint
+    SELECT * FROM forno.orders WHERE account_id >= who.id AND (account_id, id) < (who.id, $2::bigint) AND cancelled_at_ms IS NULL
+        AND ready_at_ms <= who.now_ms ORDER BY account_id DESC, id DESC LIMIT $3::bigint
 ) o ON true ORDER BY o.id DESC;
 -- name: ORDERS_CANCELLED
 WITH who AS MATERIALIZED (SELECT id, greatest(forno.clock_ms(), latest_ms) AS now_ms FROM forno.accounts WHERE token_hash = $1::bytea)
 SELECT who.now_ms, coalesce(o.id, 0), who.id, coalesce(o.flavor, ''), coalesce(o.pizzas, 0), coalesce(o.price_cents, 0),
     coalesce(o.placed_at_ms, 0), coalesce(o.ready_at_ms, 0), coalesce(o.cancelled_at_ms, 0)
 FROM who LEFT JOIN LATERAL (
-    SELECT * FROM forno.orders WHERE account_id = who.id AND cancelled_at_ms IS NOT NULL AND id < $2::bigint ORDER BY id DESC LIMIT $3::bigint
+    SELECT * FROM forno.orders WHERE account_id >= who.id AND (account_id, id) < (who.id, $2::bigint) AND cancelled_at_ms IS NOT NULL
+        ORDER BY account_id DESC, id DESC LIMIT $3::bigint
 ) o ON true ORDER BY o.id DESC;
 
 -- name: EVENTS
