@@ -524,7 +524,7 @@ static void before_sleep(void)
 {
     trace_flush();
     give_memory_back();
-    /* Trap: the exit that drops work. Requests outlive their clients, so both must be gone; and what others have not been told yet waits, too. */
+    /* Trap: the exit that drops work. Requests outlive their clients, so both must be gone; and others must have been told what was done. */
     if (server_draining() && counters.connections == 0 && counters.requests == 0 && db_queue_depth() == 0) loop_stop();
 }
 
