@@ -502,7 +502,6 @@ static void synced(struct lane *l)
 {
     bool good = !l->error && !l->doubtful, prepared = l->preparing;
 
-    l->answered_ns = clock_ns();
     if (prepared) {
         const char *wrong = l->error ? pq.PQerrorMessage(l->conn) : l->user->prepared(l);
 
@@ -516,6 +515,7 @@ static void synced(struct lane *l)
     } else if (good) {
         l->fails = 0;
     }
+    l->answered_ns = clock_ns();
     l->state = DB_LANE_IDLE;
     if (l->rest_until_ns > loop_now_ns()) timer_start(&l->timer, l->rest_until_ns); /* so that somebody is awake then */
     if (!prepared) l->user->answered(l);
