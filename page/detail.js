@@ -16,7 +16,7 @@ const PARTS = {
   db: ["worker_submit|hand_over|run_worker|take_posted", "reactor/*.c", "07-the-query-that-blocks"],
   lanes: ["send_group|lane_ready", "ledger/*.c", "07-the-query-that-blocks"],
   oven: ["timer_start|set_timerfd|run_timers", "reactor/*.c", "06-time-is-a-descriptor"],
-  upstream: ["upstream_get", "reactor/*.c"],
+  upstream: ["upstream_get", "reactor/*.c", "11-calling-out"],
 };
 
 /* A request; or a part of the stage; or, as soon as there is one, what was asked for. */
