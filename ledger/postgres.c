@@ -522,7 +522,7 @@ static void close_road(void)
     lanes_close();
 }
 
-/* What others have not been told yet counts: nobody leaves before (trap: exit that drops work). */
+/* What others have not been told yet counts: nobody leaves before (trap: the exit that drops work). */
 static size_t waiting(void)
 {
     size_t n = others.telling || others.gathered_len;
