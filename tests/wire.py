@@ -14,6 +14,7 @@ import struct
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -320,6 +321,15 @@ class Server:
         if not self.told_to_leave and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         self.told_to_leave = True
+
+    @contextmanager
+    def stopped(self):
+        """Ctrl-Z, and after that fg: what was sent meanwhile is all there when it goes on."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def kill(self):
         """kill -9, and wait until it is gone."""
