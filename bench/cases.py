@@ -433,7 +433,7 @@ def both_roads(bench):
     """What make roads does: 256 connections order for 64 customers, then 64 connections ask for an account; turn by turn. Here Forno,
     PostgreSQL and the generator share both CPUs, so compare within this table only. pgbench calls the function that places an order."""
     with machine.on_cpus(*range(os.cpu_count())):
-        how, columns, rows, bars = bench.undisturbed(lambda: roads.compare(bench.kitchen.forno_binary, 5 * bench.seconds, 3))
+        how, columns, rows, bars = bench.undisturbed(lambda: roads.compare(bench.kitchen, 5 * bench.seconds, 3 if bench.rounds > 2 else 1))
     bench.note(how)
     bench.table(["", *columns], [[name, *roads.texts(cells)] for name, cells in rows.items()])
     for what, value, bound, at_most in bars:

@@ -105,26 +105,29 @@ def pgbench(kitchen, cluster, clients, seconds):
     return float(found[2]), float(found[1])
 
 
-def compare(server, seconds, turns):
-    """(how it was measured, columns, {row: cells}, [(bar, value, bound, is it the most that is allowed)])"""
+def workshop():
     try:
-        workshop = pg.Workshop()
+        return pg.Workshop()
     except pg.Missing as why:
         raise SystemExit(str(why)) from None
+
+
+def compare(kitchen, seconds, turns):
+    """(how it was measured, columns, {row: cells}, [(bar, value, bound, is it the most that is allowed)])"""
+    shop = workshop()
     try:
-        cluster = workshop.cluster(**SETTINGS)
-        with Kitchen(server) as kitchen:
-            bystanders = machine.Bystanders()
-            found, calls = {row: [] for row in ROWS}, {clients: [] for clients in (1, 4, 8, 16, 32)}
-            for _ in range(turns):
-                for row in ROWS:
-                    found[row].append(measure(kitchen, cluster, row, seconds))
-                for clients in calls:
-                    calls[clients].append(pgbench(kitchen, cluster, clients, seconds))
-            how = f"{os.cpu_count()} CPUs for everything; {machine.sync_ms(str(workshop.folder)):.2f} ms to make 4 KiB durable; somebody else used " \
-                  f"{bystanders.share():.2f} of a CPU; medians of {turns} turns of {seconds} s"
+        cluster = shop.cluster(**SETTINGS)
+        bystanders = machine.Bystanders()
+        found, calls = {row: [] for row in ROWS}, {clients: [] for clients in (1, 4, 8, 16, 32)}
+        for _ in range(turns):
+            for row in ROWS:
+                found[row].append(measure(kitchen, cluster, row, seconds))
+            for clients in calls:
+                calls[clients].append(pgbench(kitchen, cluster, clients, seconds))
+        how = f"{os.cpu_count()} CPUs for everything; {machine.sync_ms(str(shop.folder)):.2f} ms to make 4 KiB durable; somebody else used " \
+              f"{bystanders.share():.2f} of a CPU; medians of {turns} turns of {seconds} s"
     finally:
-        workshop.close()
+        shop.close()
     middle = {row: {name: statistics.median(turn[name] for turn in found[row]) for name in found[row][0]} for row in ROWS}
     best = max(calls, key=lambda clients: statistics.median(rate for rate, _ in calls[clients]))
     called = statistics.median(rate for rate, _ in calls[best])
@@ -157,7 +160,8 @@ def main():
     options = parser.parse_args()
     os.makedirs(BUILD, exist_ok=True)
     machine.raise_descriptor_limit()
-    how, columns, rows, bars = compare(options.server, options.seconds, options.turns)
+    with Kitchen(options.server) as kitchen:
+        how, columns, rows, bars = compare(kitchen, options.seconds, options.turns)
     print(f"{how}\n\n| | " + " | ".join(columns) + " |\n|---|" + "--:|" * len(columns))
     for name, cells in rows.items():
         print(f"| {name} | " + " | ".join(texts(cells)) + " |")
