@@ -5,6 +5,7 @@
 #include "app/start.h"
 
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdio.h>
 
 /* ---- GET /loop: one screen of text -------------------------------------------------------------------------------------------- */
@@ -178,9 +179,11 @@ void get_loop_events(struct req *r)
 {
     struct viewer *v = req_alloc(r, sizeof *v);
     struct buf text = {0};
+    static uint32_t run; /* which process this is, among those that have been here */
     cJSON *hello;
 
     if (!v) return;
+    if (!run) randombytes_buf(&run, sizeof run);
     events_open(r);
     if (r->msg.method == HTTP_HEAD) {
         stream_end(r);
@@ -188,6 +191,7 @@ void get_loop_events(struct req *r)
     }
     hello = cJSON_CreateObject();
     cJSON_AddStringToObject(hello, "version", "forno " FORNO_VERSION);
+    json_add_integer(hello, "run", run);
     cJSON_AddBoolToObject(hello, "blocking", app_options->blocking);
     cJSON_AddBoolToObject(hello, "own_courier", upstream_leads_home());
     cJSON_AddBoolToObject(hello, "lanes", db_lanes(NULL, 0) > 0);

@@ -6,8 +6,8 @@ import { asking } from "./customer.js";
 import { hello, rec } from "./recording.js";
 import { T } from "./words.js";
 
-/* `heard`: when, on performance.now(). `offset`: how far that is ahead of the server's clock, in ms; `before`: in the connection before. */
-export const connection = { state: "connecting", heard: 0, offset: Infinity, before: NaN };
+/* `heard`: when, on performance.now(). `offset`: how far that is ahead of the server's clock, in ms. `another`: it is not the server that it was. */
+export const connection = { state: "connecting", heard: 0, offset: Infinity, another: false };
 export const SILENCE_MS = 350;
 
 export function connectionSay(state) {
@@ -26,7 +26,7 @@ export function listen(told) {
   connection.close = streamOpen((kind, data) => {
     if (kind === "lost" && connection.state === "bye") return; /* that it would leave was said */
     if (kind === "hello") {
-      connection.before = connection.offset === Infinity ? NaN : connection.offset;
+      connection.another = hello.run !== undefined && hello.run !== data.run;
       connection.offset = Infinity;
       connection.heard = performance.now();
     }
@@ -38,8 +38,8 @@ export function listen(told) {
 /* A tick has come. The quickest of them tell best how far the clocks are apart. */
 export function heardNow(at_us) {
   const heard = performance.now(), aheadMs = heard - at_us / 1000;
-  const another = Math.abs(aheadMs - connection.before) > 5000; /* another server, or the same one started again */
-  connection.before = NaN; /* only the first tick of a connection is compared */
+  const { another } = connection;
+  connection.another = false; /* so that only the first tick is told */
   connection.heard = heard;
   connection.offset = Math.max(aheadMs - 400, Math.min(connection.offset + 0.2, aheadMs));
   return another;

@@ -289,7 +289,7 @@ def test_in_the_blocking_service_everybody_waits_for_everything(start_server, co
 def test_a_hundred_timers_run_side_by_side(server):
     def nap(i):
         r = server.api("GET", "/lab/timer?ms=300")
-        assert r.status == 200 and took_ms(r, "timer") >= 300, f"got {r}"
+        assert r.status == 200 and took_ms(r, "timer") >= 299, f"got {r}"  # from within the step, which has begun a little before
         return r.json()["waited_ms"]
 
     with Bystander(server) as bystander:
@@ -304,16 +304,16 @@ def test_a_hundred_timers_run_side_by_side(server):
 def test_a_slow_query_keeps_only_queries_waiting(server, ana):
     """Of two slow queries the second waits for the first; somebody's balance waits for both; /healthz for none."""
     with Bystander(server) as bystander, server.connect() as one, server.connect() as two:
-        one.ask("GET", "/lab/thread?ms=400")
+        one.ask("GET", "/lab/thread?ms=1000")
         server.wait_for_metric("forno_db_busy", lambda n: n == 1)
-        two.ask("GET", "/lab/thread?ms=400")
+        two.ask("GET", "/lab/thread?ms=1000")
         server.wait_for_metric("forno_db_queue_depth", lambda n: n == 1)
         began = time.monotonic()
         assert ana.balance() == ana.opening
-        assert time.monotonic() - began > 0.4, "expected the balance to wait for the worker"
+        assert time.monotonic() - began > 0.99, "expected the balance to wait for the worker"
         first, second = one.response(), two.response()
-    assert first.json()["waited_ms"] >= 400 and second.json()["waited_ms"] >= 600
-    assert took_ms(first, "db") >= 400 and took_ms(second, "queue") >= 200, f"got {first}, {second}"
+    assert first.json()["waited_ms"] >= 1000 and took_ms(first, "db") >= 999, f"got {first}"
+    assert second.json()["waited_ms"] >= 1000 + took_ms(second, "queue") and took_ms(second, "queue") >= 1, f"got {second}"
     assert bystander.answered >= UNDISTURBED, f"expected /healthz to be answered all the while, got {bystander.answered} answers"
 
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -673,6 +674,7 @@ def test_a_closed_lab_is_said_to_be_closed(browser, start_server):
 
 
 def test_the_page_survives_a_restart_of_the_server(browser, start_server, tmp_path):
+    began = time.monotonic()
     first = start_server()
     page = Page(browser, first.url + "/")
     page.fresh(tour="seen")
@@ -681,7 +683,11 @@ def test_the_page_survives_a_restart_of_the_server(browser, start_server, tmp_pa
     page.choose("POST /orders")
     first.stop()
     page.wait(lambda: page.data("body", "connected") == "lost", "the loss of the connection")
-    start_server("--port", str(first.port))  # its database is another, too: the page's account is gone
+    lived = time.monotonic() - began
+    second = start_server("--port", str(first.port))  # its database is another, too: the page's account is gone
+    with second.stopped():
+        again = time.monotonic()
+        wait_until(lambda: time.monotonic() - again > lived)  # older than the first has become: its clock does not tell that it is another
     page.wait(lambda: page.data("body", "connected") == "yes", "the connection to the new server")
     page.wait(lambda: "Click a request" in page.text("#detail"), "that a request of the old server is over")
     page.press("one")

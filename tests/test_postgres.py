@@ -574,7 +574,7 @@ def test_connections_that_are_cut_now_and_then_lose_nothing(start_server, cluste
         for _ in range(10):
             before = taken(crowd)
             wait_until(lambda: taken(crowd) >= before + 20, seconds=SOON)
-            assert cluster.cut(server.db) > 0
+            wait_until(lambda: cluster.cut(server.db) > 0)  # those 20 may be the last of a connection that is gone already
     server.stop()
     assert_ledger_is_sound(server.db)
 
