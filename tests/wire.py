@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import docs
 import pytest
 
 BINARY = os.path.abspath(os.environ.get("FORNO_SERVER") or Path(__file__).parent.parent / "server")
@@ -34,6 +35,12 @@ def missing(what):
     __tracebackhide__ = True  # the report names the test, not this line
     assert not os.environ.get("CI"), what
     pytest.skip(what, allow_module_level=True)
+
+
+def needs_io_uring():
+    """Skips the test where many a container is."""
+    if not docs.io_uring_is_allowed():
+        pytest.skip("the kernel forbids io_uring here")
 
 
 class Response:
